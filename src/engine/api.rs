@@ -1,0 +1,133 @@
+//! What crosses into the engine (`Command`) and out of it (`Event`).
+use crate::ids::{Mid, PeerId, Rid, RoomId, TrackId};
+use crate::peer::config::PeerConfig;
+use crate::rtp::{Codec, Kind};
+
+/// A command to the engine. Commands are idempotent; one that names what does not exist does nothing.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A new association. The engine answers its ICE checks from now on.
+    AddPeer { peer: PeerId, room: RoomId, config: Box<PeerConfig> },
+    /// The peer negotiated again: new m-lines, new slots, other directions; an ICE restart when `config.ice` differs.
+    UpdatePeer { peer: PeerId, config: Box<PeerConfig> },
+    /// Forget it: its tracks end, its slots go. A DTLS close_notify is sent.
+    RemovePeer { peer: PeerId },
+    /// What arrives on `mid` of `peer` is this track.
+    Publish { track: TrackId, peer: PeerId, mid: Mid, kind: Kind },
+    Unpublish { track: TrackId },
+    /// Nothing of a muted track is forwarded.
+    SetMuted { track: TrackId, muted: bool },
+    /// What slot `mid` of `peer` shows. A keyframe is asked for at once when it is video.
+    Bind { peer: PeerId, mid: Mid, track: Option<TrackId> },
+    /// Answered by `Event::Stats` with the same token.
+    Stats { peer: PeerId, token: u64 },
+}
+
+/// What the engine has to say to the room.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// ICE and DTLS are done: media can flow. Also after a loss of consent that ended.
+    PeerConnected { room: RoomId, peer: PeerId },
+    /// No consent for 5 s or more (RFC 7675): the network is gone, perhaps for a while.
+    PeerDisconnected { room: RoomId, peer: PeerId },
+    /// The association is of no more use: DTLS failed or was closed, or no consent came for 30 s. Send `RemovePeer`.
+    PeerFailed { room: RoomId, peer: PeerId, why: PeerFailure },
+    /// Packets of this track arrive, with this codec; `encodings` are the rids that are live now (empty without simulcast).
+    TrackLive { room: RoomId, track: TrackId, codec: Codec, encodings: Vec<Rid> },
+    /// Nothing of this track has arrived for 2 s although it is not muted.
+    TrackStalled { room: RoomId, track: TrackId },
+    /// What a slot does now. Said when it changes.
+    SlotState { room: RoomId, peer: PeerId, mid: Mid, track: TrackId, state: SlotState },
+    /// The loudest tracks, loudest first, at most ten: said at most every 250 ms, when the list or a level changed.
+    /// Empty when everybody fell silent.
+    Speakers { room: RoomId, speakers: Vec<Speaker> },
+    Stats { room: RoomId, peer: PeerId, token: u64, stats: Box<PeerStats> },
+    /// A panic was contained: the engine has forgotten every peer of this room.
+    RoomFailed { room: RoomId },
+}
+
+impl Event {
+    /// The room whose business this is.
+    pub fn room(&self) -> RoomId {
+        match self {
+            Event::PeerConnected { room, .. }
+            | Event::PeerDisconnected { room, .. }
+            | Event::PeerFailed { room, .. }
+            | Event::TrackLive { room, .. }
+            | Event::TrackStalled { room, .. }
+            | Event::SlotState { room, .. }
+            | Event::Speakers { room, .. }
+            | Event::Stats { room, .. }
+            | Event::RoomFailed { room } => *room,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerFailure {
+    /// No ICE check came within 30 s of the answer.
+    NeverConnected,
+    /// No consent for 30 s.
+    ConsentExpired,
+    /// The DTLS handshake failed, or the certificate is not the one of the SDP.
+    Dtls,
+    /// The peer said close_notify.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotState {
+    /// Bound, and nothing forwarded yet: waits for the publisher, or for its keyframe.
+    Waiting,
+    /// Packets are forwarded.
+    Live,
+    /// The peer negotiated no payload type for the codec of the track.
+    NoCodec,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    pub track: TrackId,
+    /// Smoothed level in dB below full scale: 0 is loudest, 127 silence (RFC 6464).
+    pub level: u8,
+}
+
+/// What the server knows of one connection.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerStats {
+    pub connected: bool,
+    /// The negotiated SRTP profile, as RFC 5764 and RFC 7714 name it.
+    pub srtp_profile: Option<String>,
+    /// The address that media goes to and comes from.
+    pub remote_address: Option<String>,
+    /// Round-trip time in milliseconds, from receiver reports.
+    pub rtt_ms: Option<f64>,
+    pub datagrams_in: u64,
+    pub bytes_in: u64,
+    pub datagrams_out: u64,
+    pub bytes_out: u64,
+    pub streams: Vec<StreamStats>,
+}
+
+/// One RTP stream of a connection: received from a publisher, or sent on a slot.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamStats {
+    pub mid: String,
+    pub track: Option<String>,
+    pub rid: Option<String>,
+    pub codec: Option<String>,
+    pub ssrc: u32,
+    pub packets: u64,
+    pub bytes: u64,
+    /// Packets lost for good (received stream), or reported lost by the subscriber (sent stream).
+    pub lost: u64,
+    /// Packets that came or went as a retransmission.
+    pub retransmitted: u64,
+    pub nacks: u64,
+    /// Keyframe requests sent to the publisher, or received from the subscriber.
+    pub keyframe_requests: u64,
+    /// Interarrival jitter in milliseconds (RFC 3550 section 6.4.1).
+    pub jitter_ms: f64,
+}

@@ -1,0 +1,100 @@
+//! What crosses into a room (`Input`) and out of it (`Output`).
+use crate::engine::{Command, Event};
+use crate::ids::ParticipantId;
+use std::sync::Arc;
+
+/// One WebSocket connection. Made by `signal`, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SocketId(pub u64);
+
+/// One HTTP request that waits for the room's answer (WHIP, WHEP, admin). Made by `signal`, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct HttpId(pub u64);
+
+/// Who somebody is and what they may do: from a verified token, or the defaults of an open server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// Stable identity (`sub` of the token). A second session with the same identity replaces the first (4409).
+    /// None on an open server: every hello is somebody new.
+    pub identity: Option<String>,
+    pub name: String,
+    pub grants: Grants,
+    /// Unix milliseconds after which the session is closed 4401. None on an open server.
+    pub expires_ms: Option<u64>,
+}
+
+/// What a participant may do. In a token: `"grants": ["publish", "subscribe", "say", "moderate", "record"]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(default)]
+pub struct Grants {
+    pub publish: bool,
+    pub subscribe: bool,
+    pub say: bool,
+    pub moderate: bool,
+    pub record: bool,
+}
+
+impl Default for Grants {
+    fn default() -> Self {
+        Self { publish: true, subscribe: true, say: true, moderate: false, record: false }
+    }
+}
+
+/// What happens to a room.
+#[derive(Debug)]
+pub enum Input {
+    /// The first frame of a socket, already authenticated. `id` is the request's id.
+    Hello { socket: SocketId, id: u64, hello: super::messages::Hello, claims: Claims },
+    /// A later frame: a text that is JSON, within the size limit, and an object with `id` and `type`.
+    Request { socket: SocketId, request: super::messages::Request },
+    /// The heartbeat was answered.
+    Pong { socket: SocketId },
+    SocketClosed { socket: SocketId },
+    /// WHIP and WHEP.
+    Http { http: HttpId, request: HttpRequest },
+    Engine(Event),
+    /// The server goes away: tell every session `bye`, then close 1001.
+    Drain { url: Option<String> },
+}
+
+#[derive(Debug)]
+pub enum HttpRequest {
+    /// POST: `sdp` is the offer. Makes a participant of its own, without a socket.
+    /// `whep_of`: for WHEP, whom to show; None is the room's stage (the latest screen share, else the last speaker with video).
+    Create { kind: HttpKind, sdp: String, claims: Claims, whep_of: Option<String> },
+    /// PATCH with `application/trickle-ice-sdpfrag`. `if_match` is the ETag of the ICE session, or `*` for a restart.
+    Patch { kind: HttpKind, resource: String, fragment: String, if_match: Option<String> },
+    /// DELETE.
+    Delete { kind: HttpKind, resource: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpKind {
+    Whip,
+    Whep,
+}
+
+/// What a room wants done, in order.
+#[derive(Debug)]
+pub enum Output {
+    Send { socket: SocketId, text: Arc<str> },
+    /// Send what is queued, then close.
+    Close { socket: SocketId, code: u16, reason: &'static str },
+    Engine(Command),
+    Http { http: HttpId, response: HttpResponse },
+    /// Nobody is in the room and no session waits to resume: it can be dropped.
+    Empty,
+}
+
+#[derive(Debug)]
+pub enum HttpResponse {
+    /// 201: `resource` is the last segment of `Location`, unguessable (128 random bits): it is the capability to PATCH and DELETE.
+    Created { participant: ParticipantId, resource: String, etag: String, sdp: String },
+    /// 204, nothing more to say (trickle, DELETE of what is there).
+    Done,
+    /// 200: an ICE restart with its fragment and new ETag.
+    Restarted { etag: String, fragment: String },
+    /// Mapped to a status: bad_request 400, forbidden 403, not_found 404, conflict 409, `precondition` 412, unsupported 422, limit_reached 503.
+    Failed(super::messages::ApiError),
+    PreconditionFailed,
+}
