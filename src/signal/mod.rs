@@ -29,7 +29,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Method, StatusCode};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use hub::Hub;
@@ -143,6 +143,7 @@ impl Signal {
             .route("/r/{room}", get(assets::index))
             .fallback(assets::file)
             .method_not_allowed_fallback(wrong_method)
+            .layer(map_response(problem::unify))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(origin::cors(&self.settings.cors))
             .layer(from_fn(announce))

@@ -1,10 +1,13 @@
 //! Errors of HTTP as a machine and a person can read them: problem details (RFC 9457).
 use crate::room::messages::{ApiError, ErrorCode};
 use axum::Json;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::body::to_bytes;
+use axum::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+
+const PROBLEM_JSON: &str = "application/problem+json";
 
 /// An answer with `Content-Type: application/problem+json`.
 #[derive(Debug, Clone)]
@@ -60,6 +63,26 @@ impl Problem {
     }
 }
 
+/// Makes a problem of an error that axum's own extractors and routing answered in plain text. Other headers stay.
+pub(super) async fn unify(response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || response.headers().get(CONTENT_TYPE).is_some_and(|v| v == PROBLEM_JSON) {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let text = to_bytes(body, 4096).await.unwrap_or_default();
+    let detail = match String::from_utf8_lossy(&text).trim() {
+        "" => "the request cannot be answered".to_owned(),
+        text => text.to_owned(),
+    };
+    head.headers.remove(CONTENT_TYPE);
+    head.headers.remove(CONTENT_LENGTH);
+    let mut problem = Problem::new(status, detail).into_response();
+    problem.headers_mut().extend(head.headers);
+    problem
+}
+
 fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest => StatusCode::BAD_REQUEST,
@@ -86,7 +109,7 @@ impl IntoResponse for Problem {
         }
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.extend(self.headers);
         response
     }
