@@ -165,14 +165,14 @@ impl Check {
 
     fn limits(&mut self) -> Limits {
         let mut n = |name, range, default| self.one(name, |text| number(text, range)).unwrap_or(default);
-        let (rooms, participants) = (n("max-rooms", 1..=1_000_000, 1000), n("max-participants", 1..=10_000, 200));
+        let (rooms, participants) = (n("max-rooms", 1..=1_000_000, 1000), n("max-participants", 1..=10_000, 1000));
         let (tracks, sockets) = (n("max-tracks", 1..=100, 16), n("max-sockets", 1..=1_000_000, 10_000));
-        let (audio_slots, video_slots) = (n("max-audio-slots", 0..=100, 25), n("max-video-slots", 0..=100, 25));
+        let (audio_slots, video_slots) = (n("max-audio-slots", 0..=100, 20), n("max-video-slots", 0..=100, 25));
         let connections = n("max-connections", 1..=1_000_000, 10_000);
         let messages = n("queue-messages", 16..=100_000, 256);
         let mut b = |name, range, default| self.one(name, |text| bytes(text, range)).unwrap_or(default);
         let frame_bytes = b("max-frame", 64 << 10..=16 << 20, 256 << 10);
-        let sdp_bytes = b("max-sdp", 16 << 10..=16 << 20, 192 << 10);
+        let sdp_bytes = b("max-sdp", 16 << 10..=16 << 20, 240 << 10);
         let queue_bytes = b("queue-bytes", 64 << 10..=1 << 30, 1 << 20);
         let outbox = OutboxLimits { messages, bytes: queue_bytes };
         let signal = signal::Limits { frame_bytes, sdp_bytes, sockets, connections, outbox };
