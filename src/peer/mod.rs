@@ -1,3 +1,4 @@
 //! One peer: its ICE-lite, DTLS and SRTP association, and the negotiation that describes it.
 //! Types and errors of the WebRTC crates stop here.
 pub mod config;
+pub mod srtp;
