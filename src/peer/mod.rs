@@ -1,3 +1,8 @@
 //! One peer: its ICE-lite, DTLS and SRTP association, and the negotiation that describes it.
 //! Types and errors of the WebRTC crates stop here.
+pub mod association;
 pub mod config;
+pub mod dtls;
+pub mod ice;
+pub mod srtp;
+pub mod stun;
