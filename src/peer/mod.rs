@@ -6,3 +6,5 @@ pub mod dtls;
 pub mod ice;
 pub mod srtp;
 pub mod stun;
+pub mod negotiate;
+pub mod sdp;
