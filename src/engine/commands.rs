@@ -70,7 +70,7 @@ impl Engine {
     fn update_peer(&mut self, now: Instant, id: PeerId, config: &PeerConfig) {
         let Some(&index) = self.peer_ids.get(&id) else { return };
         self.at_work = Some(self.peers[index].room);
-        self.peers[index].association.update(now, config);
+        self.peers[index].association.update(config);
         self.configure(index, config);
         self.handle_association(now, index);
         self.touch(index);

@@ -50,7 +50,7 @@ impl Engine {
     }
 
     fn peer_by_ufrag(&self, datagram: &[u8]) -> Result<usize, DropReason> {
-        let ufrag = stun::local_ufrag(datagram).ok_or(DropReason::StunMalformed)?;
+        let ufrag = stun::username_local_ufrag(datagram).ok_or(DropReason::StunMalformed)?;
         self.ufrags.get(ufrag).copied().ok_or(DropReason::UnknownPeer)
     }
 

@@ -315,20 +315,21 @@ fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8]) -> usize {
 
 /// Seals a run into the slab. Says how many bytes it takes; 0 when there are no keys.
 fn seal_run(
-    peer: &Peer,
+    peer: &mut Peer,
     streams: &Slab<ReceiveStream>,
     jobs: &[Job<Source>],
     run: Run,
     slab: &mut [u8],
 ) -> usize {
-    let Some(outbound) = peer.association.outbound() else { return 0 };
+    let Peer { association, slots, .. } = peer;
+    let Some(outbound) = association.outbound() else { return 0 };
     let mut used = 0;
     for (position, job) in jobs.iter().enumerate() {
         let last = position + 1 == jobs.len();
         let padding = if last { 0 } else { run.size - job.len };
         debug_assert!(padding <= MAX_PADDING);
         let Some(space) = slab.get_mut(used..used + job.len + padding) else { return used };
-        let slot = &peer.slots[job.source.slot];
+        let slot = &slots[job.source.slot];
         if seal(slot, &streams[job.source.stream], &job.source, padding, outbound, space).is_none() {
             // Cannot happen with lengths as planned; a run must have no hole, so it ends here.
             debug_assert!(false, "a planned packet did not fit");

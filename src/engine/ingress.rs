@@ -9,7 +9,7 @@ use crate::metrics::DropReason;
 use crate::peer::config::{CodecParameters, ReceiveMedia};
 use crate::peer::srtp::SsrcState;
 use crate::rtp::codec::{self, Codec, FrameInfo, Kind};
-use crate::rtp::dd::DependencyState;
+use crate::rtp::dd::Structures;
 use crate::rtp::extension::{AudioLevel, Extension, ExtensionMap};
 use crate::rtp::header::Header;
 use crate::rtp::packet::{ExtensionSpans, PacketInfo};
@@ -343,7 +343,7 @@ fn read_packet(
     skip: usize,
     codec: Codec,
     map: &ExtensionMap,
-    dependency: &mut DependencyState,
+    dependency: &mut Structures,
 ) -> Result<PacketInfo, DropReason> {
     let range = header.payload_range(opened).map_err(|_| DropReason::RtpMalformed)?;
     let payload = opened.get(range.start + skip..range.end).ok_or(DropReason::RtpMalformed)?;
@@ -356,7 +356,7 @@ fn read_packet(
             extensions.push(extension, offset, value.len());
         }
         if extension == Extension::DependencyDescriptor {
-            descriptor = dependency.read(value).ok();
+            descriptor = dependency.parse(value).ok();
         }
     }
     // A packet without payload is padding: it keeps the numbers going.
@@ -383,7 +383,7 @@ fn note_level(track: &mut Track, stream: &ReceiveStream, seq: SeqNo, now: Instan
     let Some(stored) = stream.history.packet(seq) else { return };
     let mut values = stored.meta.packet.extensions.values(stored.bytes);
     if let Some((_, value)) = values.find(|(e, _)| *e == Extension::AudioLevel)
-        && let Some(level) = AudioLevel::parse(value)
+        && let Ok(level) = AudioLevel::parse(value)
     {
         track.level.add(now, level.level);
     }

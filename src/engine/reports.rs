@@ -193,7 +193,7 @@ impl Engine {
             report[4..].copy_from_slice(&peer.report_ssrc.0.to_be_bytes());
             out.splice(0..0, report);
         }
-        if let (Some(path), Some(outbound)) = (peer.path, peer.association.outbound_mut())
+        if let (Some(path), Some(outbound)) = (peer.path, peer.association.outbound())
             && let Some(len) = outbound.seal_rtcp(out, &mut batch.slab)
         {
             peer.counts.datagrams_out += 1;

@@ -5,7 +5,8 @@ use crate::ids::Rid;
 use std::time::Instant;
 
 impl Engine {
-    pub(super) fn stats(&self, now: Instant, index: usize) -> PeerStats {
+    pub(super) fn stats(&mut self, now: Instant, index: usize) -> PeerStats {
+        let profile = self.peers[index].association.outbound().map(|o| o.profile().name().to_owned());
         let peer = &self.peers[index];
         let received = self.streams.iter().filter(|(_, s)| s.peer == index).map(|(_, s)| StreamStats {
             mid: peer.receive.get(s.media).map(|m| m.mid.to_string()).unwrap_or_default(),
@@ -32,19 +33,19 @@ impl Engine {
                 ssrc: slot.media.ssrc.0,
                 packets: slot.packets,
                 bytes: slot.octets,
-                lost: slot.reported.map_or(0, |r| u64::try_from(r.lost).unwrap_or(0)),
+                lost: slot.reported.map_or(0, |r| u64::try_from(r.cumulative_lost).unwrap_or(0)),
                 retransmitted: slot.repaired,
                 nacks: slot.nacks,
                 keyframe_requests: slot.keyframe_requests,
                 jitter_ms: slot.reported.map_or(0.0, |r| {
-                    f64::from(r.jitter) * 1_000.0 / f64::from(crate::rtp::codec::clock_rate(slot.media.kind))
+                    f64::from(r.jitter) * 1_000.0 / f64::from(slot.media.kind.clock_rate())
                 }),
                 bitrate_bps: current.map_or(0, |s| if s.is_live(now) { s.rate.bps() as u64 } else { 0 }),
             }
         });
         PeerStats {
             connected: peer.connected,
-            srtp_profile: peer.association.profile().map(|p| p.name().to_owned()),
+            srtp_profile: profile,
             remote_address: peer.path.map(|p| p.remote.to_string()),
             rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
             datagrams_in: peer.counts.datagrams_in,

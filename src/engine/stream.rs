@@ -4,7 +4,7 @@ use crate::ids::Rid;
 use crate::peer::srtp::SsrcState;
 use crate::rtp::clock::StreamClock;
 use crate::rtp::codec::{Codec, Kind};
-use crate::rtp::dd::DependencyState;
+use crate::rtp::dd::Structures;
 use crate::rtp::history::{History, HistoryLimits};
 use crate::rtp::packet::PacketInfo;
 use crate::rtp::receiver::{NackGenerator, ReceptionStats};
@@ -38,7 +38,7 @@ pub(super) struct ReceiveStream {
     /// None where NACK was not negotiated.
     pub nack: Option<NackGenerator>,
     pub clock: StreamClock,
-    pub dependency: DependencyState,
+    pub dependency: Structures,
     pub keyframes: KeyframeRequests,
     pub rate: BitRate,
     pub last_arrival: Instant,
@@ -81,7 +81,7 @@ impl ReceiveStream {
             reception: ReceptionStats::new(codec.clock_rate()),
             nack: nack.then(NackGenerator::default),
             clock: StreamClock::new(codec.clock_rate()),
-            dependency: DependencyState::default(),
+            dependency: Structures::default(),
             keyframes: KeyframeRequests::default(),
             rate: BitRate::default(),
             last_arrival: now,

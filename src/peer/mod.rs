@@ -4,7 +4,10 @@ pub mod association;
 pub mod config;
 pub mod dtls;
 pub mod ice;
-pub mod srtp;
-pub mod stun;
 pub mod negotiate;
 pub mod sdp;
+pub mod srtp;
+pub mod stun;
+
+pub use dtls::rtc_dtls::LocalIdentity;
+pub use ice::Path;

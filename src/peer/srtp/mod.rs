@@ -172,6 +172,20 @@ impl SrtpOutbound {
         Some(total)
     }
 
+    /// As [`seal_rtp`](Self::seal_rtp), for a header and a payload that are in `out` already, one behind the other.
+    pub fn seal_rtp_in_place(
+        &self,
+        seq: SeqNo,
+        header_len: usize,
+        payload_len: usize,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let total = header_len + payload_len + self.profile.rtp_overhead();
+        let (head, body) = out.get_mut(..total)?.split_at_mut(header_len);
+        self.rtp.seal_rtp_in_place(ssrc_of_rtp(head)?, seq, head, body, payload_len)?;
+        Some(total)
+    }
+
     /// Seals one compound RTCP packet into `out` and says how many bytes that took: `packet.len() + rtcp_overhead()`.
     /// `None` if `out` is too short, `packet` is shorter than 8 bytes, or 2^31 packets were sealed (RFC 3711 section 9.2).
     pub fn seal_rtcp(&mut self, packet: &[u8], out: &mut [u8]) -> Option<usize> {
