@@ -4,12 +4,14 @@ pub mod codec;
 pub mod dd;
 pub mod extension;
 pub mod header;
+pub mod history;
 pub mod rtcp;
 pub mod seq;
 
 pub use codec::{Codec, FrameInfo, Kind};
 pub use extension::{Extension, ExtensionMap};
 pub use header::{Datagram, Header, HeaderWriter, classify};
+pub use history::{History, HistoryLimits, Stored};
 pub use seq::{PayloadType, SeqExtender, SeqNo, Ssrc};
 
 /// Bytes from the network that do not follow their grammar. The text names what is wrong, for a trace and for tests.
