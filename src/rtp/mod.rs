@@ -15,7 +15,10 @@ pub mod twcc;
 pub use codec::{Codec, FrameInfo, Kind};
 pub use extension::{Extension, ExtensionMap};
 pub use header::{Datagram, Header, HeaderWriter, classify};
+pub use history::{History, HistoryLimits, Stored};
+pub use receiver::{NackConfig, NackGenerator, ReceptionStats};
 pub use seq::{PayloadType, SeqExtender, SeqNo, Ssrc};
+pub use twcc::TwccRecorder;
 
 /// Bytes from the network that do not follow their grammar. The text names what is wrong, for a trace and for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,8 @@ mod feedback;
 mod write;
 
 pub use feedback::{Arrivals, TransportFeedback};
-pub(super) use write::{PT_TRANSPORT, write_feedback};
+pub(super) use feedback::{FeedbackHead, REFERENCE_TICKS, TICK_MICROS, write_transport_feedback};
+use write::{PT_TRANSPORT, write_feedback};
 pub use write::{
     SenderInfo, write_bye, write_cname, write_fir, write_nack, write_pli, write_receiver_report, write_remb,
     write_sender_report,

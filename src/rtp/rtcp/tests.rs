@@ -1,5 +1,5 @@
 //! The `rtcp` crate is the independent witness, both ways.
-use super::feedback::{FeedbackHead, write_transport_feedback};
+
 use super::*;
 use ::rtcp as oracle;
 use proptest::prelude::*;

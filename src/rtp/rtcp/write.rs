@@ -5,7 +5,7 @@ pub(super) const PT_SR: u8 = 200;
 pub(super) const PT_RR: u8 = 201;
 pub(super) const PT_SDES: u8 = 202;
 pub(super) const PT_BYE: u8 = 203;
-pub(in crate::rtp) const PT_TRANSPORT: u8 = 205;
+pub(super) const PT_TRANSPORT: u8 = 205;
 pub(super) const PT_PAYLOAD: u8 = 206;
 pub(super) const FMT_NACK: u8 = 1;
 pub(super) const FMT_TWCC: u8 = 15;
@@ -43,7 +43,7 @@ fn packet(out: &mut Vec<u8>, format: usize, packet_type: u8, fill: impl FnOnce(&
 }
 
 /// A feedback message (RFC 4585 section 6.1).
-pub(in crate::rtp) fn write_feedback(
+pub(super) fn write_feedback(
     out: &mut Vec<u8>,
     packet_type: u8,
     format: u8,
