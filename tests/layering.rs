@@ -107,9 +107,9 @@ fn io_clocks_and_foreign_types_stay_where_they_belong() {
         }
         for (number, line) in production.lines().enumerate() {
             for (word, parts) in RESERVED {
-                let used = code(line).match_indices(word).any(|(at, _)| {
-                    !code(line)[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
-                });
+                let used = code(line)
+                    .match_indices(word)
+                    .any(|(at, _)| !code(line)[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'));
                 if used && !parts.contains(&part.as_str()) {
                     wrong.push(format!("{}:{}: {part} names {word}", path.display(), number + 1));
                 }

@@ -85,7 +85,7 @@ mod tests {
         fn runs_hold_what_they_promise(lengths in prop::collection::vec(20usize..1300, 1..60)) {
             let mut at = 0;
             for (count, size) in runs(&lengths) {
-                prop_assert!(count >= 1 && count <= LIMITS.segments);
+                prop_assert!((1..=LIMITS.segments).contains(&count));
                 prop_assert!(count == 1 || size * count <= LIMITS.bytes);
                 for (i, len) in lengths[at..at + count].iter().enumerate() {
                     prop_assert!(*len <= size);

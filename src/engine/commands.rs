@@ -8,7 +8,6 @@ use crate::peer::config::{PeerConfig, SendMedia};
 use crate::rtp::Ssrc;
 use crate::rtp::clock::PeerClock;
 use crate::rtp::codec::Kind;
-use crate::rtp::twcc::TwccRecorder;
 use rand::Rng;
 use std::time::Instant;
 
@@ -46,8 +45,7 @@ impl Engine {
             ssrcs: Vec::new(),
             repairs: Vec::new(),
             clock: PeerClock::default(),
-            twcc: TwccRecorder::default(),
-            twcc_due: None,
+            twcc: None,
             report_due: None,
             review_due: None,
             rtt: None,
@@ -147,7 +145,6 @@ impl Engine {
             id,
             room,
             peer: owner,
-            mid: mid.clone(),
             kind,
             muted: false,
             streams: Vec::new(),

@@ -314,13 +314,7 @@ fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8]) -> usize {
 }
 
 /// Seals a run into the slab. Says how many bytes it takes; 0 when there are no keys.
-fn seal_run(
-    peer: &mut Peer,
-    streams: &Slab<ReceiveStream>,
-    jobs: &[Job<Source>],
-    run: Run,
-    slab: &mut [u8],
-) -> usize {
+fn seal_run(peer: &mut Peer, streams: &Slab<ReceiveStream>, jobs: &[Job<Source>], run: Run, slab: &mut [u8]) -> usize {
     let Peer { association, slots, .. } = peer;
     let Some(outbound) = association.outbound() else { return 0 };
     let mut used = 0;

@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 
 /// Longer SRTP packets are dropped. An Ethernet frame carries 1,500 bytes.
 pub(super) const MAX_PACKET: usize = 2_048;
-/// How long arrivals are collected before transport feedback goes out.
-const TWCC_INTERVAL: Duration = Duration::from_millis(50);
 /// The first receiver report: soon, so that the publisher knows its round trip.
 const FIRST_REPORT: Duration = Duration::from_millis(500);
 
@@ -118,7 +116,8 @@ impl Engine {
         space[..header.len].copy_from_slice(&opened[..header.len]);
         space[header.len..whole].copy_from_slice(payload);
         // The padding is gone with the payload range; the copy has none.
-        let plain = Header { has_padding: false, ..*header };
+        let mut plain = *header;
+        plain.has_padding = false;
         let codec = parameters.codec;
         let space = &stream.history.reserved()[..whole];
         let packet = read_packet(&plain, space, 0, codec, &media.extensions, &mut stream.dependency)?;
@@ -168,11 +167,15 @@ impl Engine {
         if track.muted {
             return Err(DropReason::Muted);
         }
+        let room = track.room;
         note_level(track, stream, seq, now);
         if stream.fresh.is_empty() {
             batch.streams.push(at);
         }
         stream.fresh.push(seq);
+        if track.kind == Kind::Audio {
+            self.note_audio(now, room);
+        }
         Ok(())
     }
 
@@ -183,9 +186,9 @@ impl Engine {
         if let Some(value) = media.extensions.id(Extension::TransportCc).and_then(|id| header.extension(datagram, id))
             && let Some(seq) = value.first_chunk::<2>()
         {
-            peer.twcc.record(now, u16::from_be_bytes(*seq));
-            peer.twcc_due.get_or_insert(now + TWCC_INTERVAL);
+            peer.twcc.get_or_insert_default().record(now, u16::from_be_bytes(*seq));
         }
+        peer.association.alive(now);
         peer.report_due.get_or_insert(now + FIRST_REPORT);
         peer.review_due.get_or_insert(now + REVIEW_INTERVAL);
         self.touch(index);
@@ -317,9 +320,8 @@ fn media_of(receive: &[ReceiveMedia], header: &Header, datagram: &[u8]) -> Optio
         let id = media.extensions.id(Extension::Mid);
         id.and_then(|id| header.extension(datagram, id)) == Some(media.mid.as_str().as_bytes())
     });
-    let declares = |media: &ReceiveMedia| {
-        media.ssrcs.iter().any(|d| d.ssrc == header.ssrc || d.rtx == Some(header.ssrc))
-    };
+    let declares =
+        |media: &ReceiveMedia| media.ssrcs.iter().any(|d| d.ssrc == header.ssrc || d.rtx == Some(header.ssrc));
     let by_ssrc = || receive.iter().position(declares);
     let by_payload_type = || {
         let mut fitting =
@@ -363,7 +365,8 @@ fn read_packet(
     let frame = if payload.is_empty() {
         FrameInfo::default()
     } else {
-        codec::describe(codec, payload, header.marker, descriptor.as_ref()).map_err(|_| DropReason::DescriptorMalformed)?
+        codec::describe(codec, payload, header.marker, descriptor.as_ref())
+            .map_err(|_| DropReason::DescriptorMalformed)?
     };
     Ok(PacketInfo {
         timestamp: header.timestamp,

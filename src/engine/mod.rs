@@ -26,7 +26,7 @@ pub use crate::peer::Path;
 pub use api::{Command, Event};
 
 use crate::egress::segments::Job;
-use crate::ids::{Mid, PeerId, RoomId, TrackId};
+use crate::ids::{PeerId, RoomId, TrackId};
 use crate::metrics::{DropReason, ShardMetrics};
 use crate::peer::LocalIdentity;
 use crate::rtp::codec::{Codec, Kind};
@@ -90,7 +90,6 @@ struct Track {
     room: RoomId,
     /// Index of the publishing peer.
     peer: usize,
-    mid: Mid,
     kind: Kind,
     muted: bool,
     /// Indices of its streams: one, or one for each encoding that has appeared.

@@ -34,9 +34,8 @@ pub(super) struct Peer {
     pub ssrcs: Vec<(Ssrc, Source)>,
     pub repairs: Vec<RepairStream>,
     pub clock: PeerClock,
-    pub twcc: TwccRecorder,
-    /// When transport feedback goes out next; `None` while nothing was received since the last.
-    pub twcc_due: Option<Instant>,
+    /// Made by the first packet with a transport-wide number.
+    pub twcc: Option<TwccRecorder>,
     /// When receiver or sender reports go out next; `None` while there is nothing to report.
     pub report_due: Option<Instant>,
     /// When streams are looked through for silent ones next.
@@ -181,9 +180,5 @@ impl Peer {
     pub fn track_on(&self, media: usize) -> Option<usize> {
         let mid = &self.receive.get(media)?.mid;
         self.published.iter().find(|(m, _)| m == mid).map(|&(_, track)| track)
-    }
-    /// True if there are slots: the connection that we send media on.
-    pub fn is_subscriber(&self) -> bool {
-        !self.slots.is_empty()
     }
 }

@@ -1,6 +1,7 @@
 //! RTCP that goes out, each kind at its own time: reports, transport feedback, NACK, keyframe requests, REMB.
-use super::peer::Source;
+use super::peer::{Peer, Source};
 use super::{Engine, Sink, Transmit};
+use crate::rtp::codec::Kind;
 use crate::rtp::rtcp::{self, ReportBlock, SenderInfo};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,9 @@ impl Engine {
     /// When something of this is due next.
     pub(super) fn deadline(&self, now: Instant, index: usize) -> Option<Instant> {
         let peer = self.peers.get(index)?;
+        if !peer.connected {
+            return peer.association.poll_timeout();
+        }
         let streams = peer.ssrcs.iter().filter_map(|(_, source)| match source {
             Source::Media(stream) => self.streams.get(*stream),
             Source::Repair(_) => None,
@@ -28,7 +32,8 @@ impl Engine {
             let nack = s.nack.as_ref().and_then(|nack| nack.next_timeout());
             keyframe.into_iter().chain(nack)
         });
-        let own = [peer.association.poll_timeout(), peer.twcc_due, peer.report_due, peer.review_due];
+        let feedback = peer.twcc.as_ref().and_then(|twcc| twcc.next_timeout());
+        let own = [peer.association.poll_timeout(), feedback, peer.report_due, peer.review_due];
         own.into_iter().flatten().chain(repairs).min()
     }
 
@@ -37,7 +42,6 @@ impl Engine {
         if !peer.connected {
             // Nothing can go out; what is due waits for the connection, which wakes the peer.
             peer.report_due = None;
-            peer.twcc_due = None;
             return;
         }
         let mut out = std::mem::take(&mut self.batch.rtcp);
@@ -128,7 +132,8 @@ impl Engine {
             let stream = &mut streams[*stream];
             let Some(nack) = &mut stream.nack else { continue };
             batch.sequences.clear();
-            if nack.poll(now, rtt, &mut batch.sequences) {
+            nack.poll(now, rtt, &mut batch.sequences);
+            if nack.take_keyframe_needed() && stream.kind == Kind::Video {
                 stream.keyframes.want(); // Given up: only a keyframe mends it.
             }
             let Some(&first) = batch.sequences.first() else { continue };
@@ -164,16 +169,9 @@ impl Engine {
     }
 
     fn send_transport_feedback(&mut self, now: Instant, index: usize, out: &mut Vec<u8>, sink: &mut impl Sink) {
-        if self.peers[index].twcc_due.is_none_or(|at| at > now) {
-            return;
-        }
-        self.peers[index].twcc_due = None;
-        loop {
-            let peer = &mut self.peers[index];
-            let media = peer.ssrcs.first().map_or(peer.report_ssrc, |(ssrc, _)| *ssrc);
-            if !peer.twcc.write_feedback(peer.report_ssrc, media, out) {
-                return;
-            }
+        let Peer { twcc: Some(twcc), ssrcs, report_ssrc, .. } = &mut self.peers[index] else { return };
+        let media = ssrcs.first().map_or(*report_ssrc, |(ssrc, _)| *ssrc);
+        if twcc.build_feedback(now, *report_ssrc, media, out) {
             self.send_compound(index, out, sink);
         }
     }

@@ -60,7 +60,7 @@ impl Engine {
         let peer = &mut self.peers[index];
         if block.last_sr != 0 {
             let units = now_ntp.wrapping_sub(block.last_sr).wrapping_sub(block.delay_since_last_sr);
-            let sample = Duration::from_nanos(u64::from(units) * 1_000_000_000 >> 16);
+            let sample = Duration::from_nanos((u64::from(units) * 1_000_000_000) >> 16);
             if sample < MAX_RTT {
                 peer.rtt = Some(peer.rtt.map_or(sample, |rtt| rtt * 7 / 8 + sample / 8));
             }

@@ -81,6 +81,5 @@ impl Engine {
 }
 
 fn differ(old: &[Speaker], new: &[Speaker]) -> bool {
-    old.len() != new.len()
-        || old.iter().zip(new).any(|(a, b)| a.track != b.track || a.level.abs_diff(b.level) >= STEP)
+    old.len() != new.len() || old.iter().zip(new).any(|(a, b)| a.track != b.track || a.level.abs_diff(b.level) >= STEP)
 }

@@ -16,11 +16,11 @@ impl Engine {
             ssrc: s.ssrc.0,
             packets: s.packets,
             bytes: s.bytes,
-            lost: s.reception.lost(),
+            lost: u64::try_from(s.reception.lost()).unwrap_or(0),
             retransmitted: s.repaired,
             nacks: s.nacked,
             keyframe_requests: s.keyframes.sent,
-            jitter_ms: s.reception.jitter_ms(),
+            jitter_ms: f64::from(s.reception.jitter_ticks()) * 1_000.0 / f64::from(s.kind.clock_rate()),
             bitrate_bps: if s.is_live(now) { s.rate.bps() as u64 } else { 0 },
         });
         let sent = peer.slots.iter().map(|slot| {
@@ -37,9 +37,9 @@ impl Engine {
                 retransmitted: slot.repaired,
                 nacks: slot.nacks,
                 keyframe_requests: slot.keyframe_requests,
-                jitter_ms: slot.reported.map_or(0.0, |r| {
-                    f64::from(r.jitter) * 1_000.0 / f64::from(slot.media.kind.clock_rate())
-                }),
+                jitter_ms: slot
+                    .reported
+                    .map_or(0.0, |r| f64::from(r.jitter) * 1_000.0 / f64::from(slot.media.kind.clock_rate())),
                 bitrate_bps: current.map_or(0, |s| if s.is_live(now) { s.rate.bps() as u64 } else { 0 }),
             }
         });

@@ -199,7 +199,10 @@ impl Forwarder {
         self.newest = Some(Newest {
             timestamp: mapped.timestamp,
             captured_at,
-            picture_id: frame.picture_id.map(|p| p.value.wrapping_add(o.picture_id)).or(previous.and_then(|n| n.picture_id)),
+            picture_id: frame
+                .picture_id
+                .map(|p| p.value.wrapping_add(o.picture_id))
+                .or(previous.and_then(|n| n.picture_id)),
             tl0_pic_idx: frame
                 .tl0_pic_idx
                 .map(|t| t.wrapping_add(o.tl0_pic_idx))
@@ -350,10 +353,10 @@ mod tests {
                     prop_assert_eq!((stream, original), (key, seq), "one number for two packets");
                 }
                 prop_assert_eq!(f.origin(mapped.seq).map(|(s, i, _)| (s, i)), Some((key, seq)));
-                if mapped.starts {
-                    if let Some(last) = last_timestamp {
-                        prop_assert!((mapped.timestamp.wrapping_sub(last) as i32) > 0);
-                    }
+                if mapped.starts
+                    && let Some(last) = last_timestamp
+                {
+                    prop_assert!((mapped.timestamp.wrapping_sub(last) as i32) > 0);
                 }
                 last_timestamp = f.newest.map(|n| n.timestamp);
             }

@@ -60,16 +60,11 @@ pub fn spawn(index: usize, config: ShardConfig) -> std::io::Result<(ShardHandle,
     };
     let addresses = sockets.iter().map(Socket::local_addr).collect::<std::io::Result<Arc<[_]>>>()?;
     let gso_segments = sockets.iter().map(Socket::max_segments).min().unwrap_or(1);
-    let engine = Engine::new(
-        Instant::now(),
-        ntp_now(),
-        config.seed,
-        config.identity,
-        Arc::clone(&metrics),
-        gso_segments,
-    );
+    let engine =
+        Engine::new(Instant::now(), ntp_now(), config.seed, config.identity, Arc::clone(&metrics), gso_segments);
     let shard = Shard { engine, sockets, commands: receiver, events: config.events, metrics: Arc::clone(&metrics) };
-    let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || runtime.block_on(shard.run()))?;
+    let thread =
+        std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || runtime.block_on(shard.run()))?;
     Ok((ShardHandle { commands, metrics, addresses, gso_segments }, thread))
 }
 
@@ -200,5 +195,6 @@ impl Shard {
 fn ntp_now() -> u64 {
     const SECONDS_1900_TO_1970: u64 = 2_208_988_800;
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    ((since_1970.as_secs() + SECONDS_1900_TO_1970) << 32) + ((u64::from(since_1970.subsec_nanos()) << 32) / 1_000_000_000)
+    ((since_1970.as_secs() + SECONDS_1900_TO_1970) << 32)
+        + ((u64::from(since_1970.subsec_nanos()) << 32) / 1_000_000_000)
 }

@@ -76,11 +76,8 @@ impl Socket {
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         let received = io.try_io(Interest::READABLE, || state.recv((&*io).into(), &mut slices, metas));
         metrics.receives.add(1);
-        match received {
-            Ok(count) => Some(count),
-            // Refused datagrams of others (ICMP) surface here; there is nothing to do about them.
-            Err(_) => None,
-        }
+        // Refused datagrams of others (ICMP) surface as errors; there is nothing to do about them.
+        received.ok()
     }
 
     /// The datagrams of the last receive, from position `from` (buffer, datagram within it) on.

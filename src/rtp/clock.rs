@@ -22,7 +22,8 @@ impl PeerClock {
             return;
         };
         let predicted = shift(at, ntp_ticks_between(anchor_ntp, ntp));
-        let slack = Duration::from_nanos(now.saturating_duration_since(at).as_nanos() as u64 / 1_000_000 * MAX_DRIFT_PPM);
+        let slack =
+            Duration::from_nanos(now.saturating_duration_since(at).as_nanos() as u64 / 1_000_000 * MAX_DRIFT_PPM);
         // Arrived sooner than predicted: less delay than the anchor had, so it is the better anchor. Later by more than any
         // drift explains and by more than queueing does (a clock that was set): start anew.
         let jumped = predicted.is_none_or(|p| now.saturating_duration_since(p) > Duration::from_secs(2));
