@@ -76,6 +76,9 @@ impl Association {
 
     /// Takes a STUN datagram, from anywhere.
     pub fn handle_stun(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), DropReason> {
+        if self.failed {
+            return Err(DropReason::NotConnected);
+        }
         let result = self.ice.handle_stun(now, path, datagram);
         self.drain(now);
         result
@@ -86,6 +89,9 @@ impl Association {
         if !self.ice.knows(&path) {
             return Err(DropReason::DtlsBeforeIce);
         }
+        if self.failed {
+            return Err(DropReason::NotConnected);
+        }
         let result = self.dtls.handle_datagram(now, datagram);
         self.drain(now);
         result
@@ -93,13 +99,16 @@ impl Association {
 
     /// Notes that a media packet was genuine: media is a sign of life as good as a check.
     pub fn alive(&mut self, now: Instant) {
-        if self.srtp.is_some() {
+        if self.srtp.is_some() && !self.failed {
             self.ice.alive(now);
             self.drain(now);
         }
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.failed {
+            return;
+        }
         self.ice.handle_timeout(now);
         self.dtls.handle_timeout(now);
         if self.handshake_by.is_some_and(|by| now >= by) {
@@ -204,8 +213,10 @@ impl Association {
     fn fail(&mut self, why: AssociationFailure) {
         if !self.failed {
             self.failed = true;
-            self.handshake_by = None;
             self.events.push_back(AssociationEvent::Failed(why));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,3 +67,6 @@ fn fingerprint(hash: FingerprintHash, certificate: &[u8]) -> Vec<u8> {
     };
     digest::digest(algorithm, certificate).as_ref().to_vec()
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,3 +293,153 @@ impl Partial {
         out
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(kind: u8, epoch: u16, body: &[u8]) -> Vec<u8> {
+        let mut out = vec![kind, 0xfe, 0xfd];
+        out.extend(epoch.to_be_bytes());
+        out.extend([0, 0, 0, 0, 0, 9]);
+        out.extend((body.len() as u16).to_be_bytes());
+        out.extend(body);
+        out
+    }
+
+    fn fragment(kind: u8, number: u16, length: usize, offset: usize, bytes: &[u8]) -> Vec<u8> {
+        let be24 = |n: usize| (n as u32).to_be_bytes()[1..].to_vec();
+        let number = number.to_be_bytes().to_vec();
+        [vec![kind], be24(length), number, be24(offset), be24(bytes.len()), bytes.to_vec()].concat()
+    }
+
+    fn handshake(kind: u8, number: u16, length: usize, offset: usize, bytes: &[u8]) -> Vec<u8> {
+        record(content::HANDSHAKE, 0, &fragment(kind, number, length, offset, bytes))
+    }
+
+    /// The handshake messages in what the guard hands on.
+    fn messages(records: &[u8]) -> Vec<(u8, u16, Vec<u8>)> {
+        let (mut rest, mut out) = (records, vec![]);
+        while let Some(record) = Record::split_off(&mut rest) {
+            let mut body = record.body;
+            while let Some(f) = Fragment::split_off(&mut body) {
+                assert_eq!((f.offset, f.bytes.len()), (0, f.length));
+                out.push((f.kind, f.number, f.bytes.to_vec()));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn a_client_hello_in_two_datagrams_comes_out_in_one_piece() {
+        let hello: Vec<u8> = (0..1401).map(|n| n as u8).collect();
+        let (one, two) = hello.split_at(1175);
+        let parts = [handshake(1, 0, 1401, 0, one), handshake(1, 0, 1401, 1175, two)];
+        for order in [[0, 1], [1, 0]] {
+            let mut guard = RecordGuard::default();
+            assert_eq!(guard.handle(&parts[order[0]]), Ok(Received::default()));
+            let received = guard.handle(&parts[order[1]]).unwrap();
+            assert_eq!(messages(&received.records), [(1, 0, hello.clone())]);
+            assert_eq!(received.client_hello.as_deref(), Some(&hello[..]));
+            // Again: nothing new, but the peer waits for something.
+            let again = guard.handle(&parts[0]).unwrap();
+            assert_eq!(again, Received { repeated: true, ..Received::default() });
+        }
+    }
+
+    #[test]
+    fn a_flight_is_handed_on_when_it_is_complete_and_in_order() {
+        let mut guard = RecordGuard::default();
+        guard.handle(&handshake(message::CLIENT_HELLO, 0, 1, 0, &[0])).unwrap();
+        let verify = handshake(message::CERTIFICATE_VERIFY, 3, 2, 0, &[3, 3]);
+        let sealed = [record(content::CHANGE_CIPHER_SPEC, 0, &[1]), record(content::HANDSHAKE, 1, &[7; 30])].concat();
+        let certificate_and_key = record(content::HANDSHAKE, 0, &[fragment(11, 1, 1, 0, &[1]), fragment(16, 2, 1, 0, &[2])].concat());
+        assert!(guard.handle(&verify).unwrap().records.is_empty());
+        let received = guard.handle(&[certificate_and_key, sealed.clone()].concat()).unwrap();
+        let plain: usize = 3 * (RECORD_HEADER + HANDSHAKE_HEADER) + 4;
+        assert_eq!(messages(&received.records[..plain]), [(11, 1, vec![1]), (16, 2, vec![2]), (15, 3, vec![3, 3])]);
+        assert!(received.records.ends_with(&[7; 30]) && received.records.len() == plain + sealed.len());
+    }
+
+    #[test]
+    fn what_the_lengths_promise_is_not_believed() {
+        let mut guard = RecordGuard::default();
+        for bad in [
+            handshake(1, 0, MAX_MESSAGE + 1, 0, &[1]),
+            handshake(1, 0, 10, 8, &[1, 2, 3]),
+            handshake(1, MAX_MESSAGES_AHEAD, 1, 0, &[1]),
+            handshake(1, 0, 10, 0, &[1])[..24].to_vec(),
+            record(content::HANDSHAKE, 0, &[1, 0, 0]),
+            record(content::HANDSHAKE, 2, &[1; 40]),
+            record(99, 0, &[1; 40]),
+            vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
+            vec![22],
+        ] {
+            assert_eq!(guard.handle(&bad), Err(DropReason::DtlsMalformed), "{bad:?}");
+        }
+        // Fragments that contradict each other.
+        guard.handle(&handshake(1, 0, 100, 0, &[1])).unwrap();
+        assert!(guard.handle(&handshake(2, 0, 100, 1, &[1])).is_err());
+        assert!(guard.handle(&handshake(1, 0, 101, 1, &[1])).is_err());
+    }
+
+    #[test]
+    fn a_flood_is_held_within_bounds() {
+        let mut guard = RecordGuard::default();
+        for round in 0..2000 {
+            for number in 0..20 {
+                let _ = guard.handle(&handshake(11, number, MAX_MESSAGE, round * 2 % MAX_MESSAGE, &[1]));
+                let _ = guard.handle(&handshake(11, number, MAX_MESSAGE, 0, &[]));
+            }
+            let _ = guard.handle(&record(content::HANDSHAKE, 1, &[1; 100]));
+        }
+        assert!(guard.held.iter().map(|held| held.body.len()).sum::<usize>() <= MAX_HELD);
+        assert!(guard.held.iter().all(|held| held.ranges.len() <= Partial::MAX_RANGES + 1));
+        assert_eq!(guard.handle(&record(content::HANDSHAKE, 1, &[1; 100])), Err(DropReason::RateLimited));
+    }
+
+    #[test]
+    fn after_the_handshake_only_what_is_encrypted_passes() {
+        let mut guard = RecordGuard::default();
+        guard.established();
+        assert!(guard.handle(&handshake(1, 0, 1, 0, &[1])).is_err());
+        assert!(guard.handle(&record(content::ALERT, 0, &[2, 40])).is_err());
+        assert!(guard.handle(&record(content::CHANGE_CIPHER_SPEC, 0, &[1])).is_err());
+        assert!(guard.handle(&record(content::APPLICATION_DATA, 1, &[1; 50])).is_err());
+        assert!(guard.handle(&record(content::ALERT, 1, &[1; 26])).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn fragments_in_any_order_make_the_message(
+            body in prop::collection::vec(any::<u8>(), 1..600),
+            size in 20_usize..200,
+            shuffle in any::<prop::sample::Index>(),
+            repeat in any::<prop::sample::Index>(),
+        ) {
+            let pieces = body.chunks(size).enumerate();
+            let mut parts: Vec<_> = pieces.map(|(n, piece)| handshake(1, 0, body.len(), n * size, piece)).collect();
+            parts.push(parts[repeat.index(parts.len())].clone());
+            let at = shuffle.index(parts.len());
+            parts.rotate_left(at);
+            let mut guard = RecordGuard::default();
+            let hello = parts.iter().filter_map(|part| guard.handle(part).ok()?.client_hello).collect::<Vec<_>>();
+            prop_assert_eq!(hello, [body]);
+        }
+
+        #[test]
+        fn garbage_never_panics(
+            head in prop::sample::select(vec![20_u8, 21, 22, 23, 25]),
+            epoch in 0_u16..3,
+            body in prop::collection::vec(any::<u8>(), 0..80),
+            cut in 0_usize..100,
+        ) {
+            let mut guard = RecordGuard::default();
+            let whole = record(head, epoch, &body);
+            let _ = guard.handle(&whole);
+            let _ = guard.handle(&whole[..cut.min(whole.len())]);
+            let _ = guard.handle(&body);
+        }
+    }
+}
