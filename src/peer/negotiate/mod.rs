@@ -187,8 +187,9 @@ impl Negotiation {
     fn associate(&mut self, offer: &Session, offered: &[OfferedSection]) -> Result<Change, NegotiateError> {
         let sections: Vec<&Section> = offered.iter().filter(|o| o.is_bundled).map(|o| o.section).collect();
         if let (Some(association), []) = (&mut self.association, sections.as_slice()) {
-            // Everything was stopped: there is nobody left to speak about the transport.
+            // Everything was stopped: there is no transport left to speak about, and clients forget theirs.
             association.version += 1;
+            association.is_idle = true;
             return Ok(Change::Same);
         }
         if sections.is_empty() {
@@ -202,19 +203,16 @@ impl Negotiation {
                 association.local = random_credentials(&mut self.random);
             }
             association.version += 1;
+            association.is_idle = false;
             (association.remote, association.origin) = (remote, origin);
             return Ok(if restart { Change::IceRestart } else { Change::Same });
         }
+        // The SDP session may outlive the association. Clients read its id into a signed number.
+        let session = self.association.as_ref().filter(|a| a.origin == origin).map(|a| (a.session_id, a.version + 1));
+        let (session_id, version) = session.unwrap_or_else(|| (self.random.next_u64() >> 1, 1));
+        let (role, local) = (remote.setup.our_role(None), random_credentials(&mut self.random));
+        self.association = Some(Association { session_id, version, origin, role, local, remote, is_idle: false });
         self.lines.clear();
-        self.association = Some(Association {
-            // Clients read it into a signed number.
-            session_id: self.random.next_u64() >> 1,
-            version: 1,
-            origin,
-            role: remote.setup.our_role(None),
-            local: random_credentials(&mut self.random),
-            remote,
-        });
         Ok(Change::New)
     }
 
@@ -303,6 +301,8 @@ struct Association {
     role: DtlsRole,
     local: IceCredentials,
     remote: RemoteTransport,
+    /// Every m-line was stopped.
+    is_idle: bool,
 }
 
 impl Association {
@@ -310,10 +310,10 @@ impl Association {
         IceConfig { local: self.local.clone(), remote: self.remote.ice.clone() }
     }
 
-    /// Whether an offer belongs to this association. Some clients change the session id with every offer: who knows both
-    /// passwords' halves still is the same.
+    /// Whether an offer belongs to this association. Some clients change the session id with every offer: who still has the
+    /// same ICE credentials is the same.
     fn continues(&self, remote: &RemoteTransport, origin: &String) -> bool {
-        let same_session = self.origin == *origin || self.remote.ice == remote.ice;
+        let same_session = self.origin == *origin && !self.is_idle || self.remote.ice == remote.ice;
         same_session && remote.has_identity_of(&self.remote) && remote.setup.our_role(Some(self.role)) == self.role
     }
 }

@@ -4,6 +4,7 @@ use crate::peer::config::FingerprintHash;
 use crate::rtp::Codec;
 use std::path::Path;
 
+#[derive(Clone)]
 struct Server {
     fingerprint: Fingerprint,
     candidates: Vec<SocketAddr>,
@@ -243,6 +244,10 @@ fn everything_may_be_stopped() {
     let stopped = text.replace("m=audio 9", "m=audio 0").replace("BUNDLE 0", "BUNDLE").replace("a=ice-ufrag", "a=x");
     let two = server.answer(&stopped).unwrap();
     assert_eq!((two.change, two.config.receive.len()), (Change::Same, 0));
+    // Chromium forgets its transport then, DTLS included, and makes another for the next m-line.
+    let mut again = server.clone();
+    assert_eq!(again.answer(&text).unwrap().change, Change::Same);
+    assert_eq!(server.answer(&text.replace("ufrag:abcd", "ufrag:efgh")).unwrap().change, Change::New);
     assert_eq!(publish().answer(&stopped).unwrap_err(), NegotiateError::NothingOffered);
 }
 
