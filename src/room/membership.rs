@@ -44,7 +44,7 @@ impl Room {
     }
 
     fn join(&mut self, at: At, socket: SocketId, id: u64, claims: &Claims) -> Result<(), (ErrorCode, &'static str, u16)> {
-        self.replace(at, claims);
+        self.replace(claims);
         if self.participants.len() >= self.settings.limits.participants {
             return Err((ErrorCode::LimitReached, "the room is full", 4403));
         }
@@ -63,11 +63,11 @@ impl Room {
     }
 
     /// The identity joins again: who had it goes.
-    fn replace(&mut self, at: At, claims: &Claims) {
+    fn replace(&mut self, claims: &Claims) {
         let Some(same) = claims.identity.as_ref().and_then(|i| self.index.identities.get(i)) else { return };
         for participant in same.clone() {
             if self.participants.get(&participant).is_some_and(|p| p.session().is_some()) {
-                self.bye(at, participant, ByeAction::Stop, "replaced", 4409, LeftWhy::Replaced);
+                self.bye(participant, ByeAction::Stop, "replaced", 4409, LeftWhy::Replaced);
             }
         }
     }
@@ -107,8 +107,12 @@ impl Room {
     fn resume(&mut self, at: At, id: ParticipantId, socket: SocketId, request: u64, seq: u64, claims: Claims) {
         let ping = self.settings.ping;
         let Some(participant) = self.participants.get_mut(&id) else { return };
-        let grants = std::mem::replace(&mut participant.grants, claims.grants);
-        participant.expires = expiry(at, claims.expires_ms);
+        let grants = participant.grants;
+        // Without a token of the same identity, what the first one said holds.
+        if claims.identity == participant.identity {
+            participant.grants = claims.grants;
+            participant.expires = expiry(at, claims.expires_ms);
+        }
         let Some(session) = participant.session_mut() else { return };
         let old = session.socket.replace(socket);
         (session.lost_at, session.heard, session.next_ping) = (None, at.now, at.now + ping);
@@ -209,9 +213,8 @@ impl Room {
     }
 
     /// Sends somebody away.
-    pub(super) fn bye(
+    fn bye(
         &mut self,
-        at: At,
         id: ParticipantId,
         action: ByeAction,
         reason: &'static str,
@@ -301,16 +304,12 @@ impl Room {
         self.stale = Default::default();
     }
 
-    pub(super) fn drain(&mut self, _at: At, url: Option<String>) {
-        self.dissolve("draining", url.as_deref(), 1001);
-    }
-
     /// Something of a participant is due: heartbeat, grace, expiry.
     pub(super) fn participant_due(&mut self, at: At, id: ParticipantId) {
         let (ping, grace) = (self.settings.ping, self.settings.grace);
         let Some(participant) = self.participants.get_mut(&id) else { return };
         if participant.expires.is_some_and(|e| at.now >= e) {
-            return self.bye(at, id, ByeAction::Stop, "expired", 4401, LeftWhy::Expired);
+            return self.bye(id, ByeAction::Stop, "expired", 4401, LeftWhy::Expired);
         }
         if participant.publisher.orphaned_until.take_if(|until| at.now >= *until).is_some() {
             self.unpublish_all(id);

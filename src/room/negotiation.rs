@@ -225,22 +225,23 @@ impl Room {
         let Some(track) = self.tracks.get_mut(&id) else { return };
         let before = track.message();
         track.name = intent.name;
-        if track.rids != intent.media.rids {
-            track.rids = intent.media.rids.clone();
-            track.unwanted = false;
-            self.stale.watched.insert(id);
-        }
+        let other_rids = track.rids != intent.media.rids;
+        track.rids.clone_from(&intent.media.rids);
+        let wanted_again = (fresh || other_rids) && std::mem::take(&mut track.unwanted);
+        let layers = (track.owner, Event::PublishLayers(track.layers()));
         let after = track.message();
         let (mid, kind, muted) = (track.mid.clone(), track.kind, track.muted);
         if fresh {
             track.stalled = false;
-            track.unwanted = false;
-            self.stale.watched.insert(id);
             self.command(Command::Publish { track: id, peer, mid, kind });
             if muted {
                 self.command(Command::SetMuted { track: id, muted });
             }
             self.rewatch(id, Rewatch::Again);
+        }
+        self.stale.watched.insert(id);
+        if wanted_again {
+            self.tell(layers.0, &layers.1);
         }
         if after != before {
             self.tell_all(&Event::TrackUpdated(after));
@@ -256,6 +257,9 @@ impl Room {
         self.timers.disarm(Timer::Unwatched(id));
         self.command(Command::Unpublish { track: id });
         self.stale.reranked = true;
+        for participant in self.participants.values_mut() {
+            participant.subscriber.states.remove(&id);
+        }
         let (track, participant) = (id.to_string(), track.owner.to_string());
         self.tell_all(&Event::TrackUnpublished(TrackUnpublished { track, participant }));
     }
@@ -281,6 +285,7 @@ impl Room {
             for slot in slots.iter_mut() {
                 let Some(bound) = &mut slot.bound else { continue };
                 bound.state = SlotState::Waiting;
+                self.stale.states.insert((id, bound.candidate.track));
                 let (mid, track) = (slot.mid.clone(), Some(bound.candidate.track));
                 self.out.push_back(super::Output::Engine(Command::Bind { peer, mid, track }));
             }
@@ -295,6 +300,7 @@ impl Room {
         for slot in gone.iter() {
             let Some(bound) = slot.bound else { continue };
             self.unwatch(bound.candidate.track, id);
+            self.stale.states.insert((id, bound.candidate.track));
             self.tell(id, &Event::SlotBind(super::membership::binding(slot.mid.as_str(), None, Why::View)));
         }
     }
