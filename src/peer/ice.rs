@@ -296,8 +296,15 @@ pub(crate) mod testing {
     pub fn check(to: &IceCredentials, use_candidate: bool) -> Vec<u8> {
         let username = format!("{}:peer", to.ufrag);
         let transaction = [9; 12];
-        Request { username: &username, password: Some(&to.pwd), transaction, use_candidate, controlled: false, extra: None }
-            .write()
+        Request {
+            username: &username,
+            password: Some(&to.pwd),
+            transaction,
+            use_candidate,
+            controlled: false,
+            extra: None,
+        }
+        .write()
     }
 }
 
@@ -366,7 +373,11 @@ mod tests {
             Request { password: Some("wrong-password-of-22-char"), extra: Some(0x31), ..ok.clone() },
         ];
         for forged in forgeries {
-            assert_eq!(a.handle_stun(now, path(1), &forged.write()), Err(DropReason::StunUnauthenticated), "{forged:?}");
+            assert_eq!(
+                a.handle_stun(now, path(1), &forged.write()),
+                Err(DropReason::StunUnauthenticated),
+                "{forged:?}"
+            );
             assert!(a.poll_transmit().is_none() && a.poll_event().is_none() && !a.knows(&path(1)));
         }
         let success = Message::parse(&ok.write()).unwrap().success(path(1).remote, "ours-password-of-22-chars");

@@ -9,8 +9,8 @@ mod replay;
 use crate::metrics::DropReason;
 use crate::rtp::SeqNo;
 use cipher::{Cipher, derive};
-pub use replay::SsrcState;
 use replay::RtcpWindows;
+pub use replay::SsrcState;
 
 /// A protection profile of DTLS-SRTP (RFC 5764 section 4.1.2, RFC 7714 section 14.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

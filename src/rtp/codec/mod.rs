@@ -15,10 +15,17 @@ pub enum Codec {
     /// Redundant audio data (RFC 2198) around Opus.
     Red,
     Vp8,
-    Vp9 { profile: u8 },
-    Av1 { profile: u8 },
+    Vp9 {
+        profile: u8,
+    },
+    Av1 {
+        profile: u8,
+    },
     /// `profile` is profile_idc and the constraint bits of profile-level-id, the level left out (RFC 6184 section 8.1).
-    H264 { profile: H264Profile, packetization_mode: u8 },
+    H264 {
+        profile: H264Profile,
+        packetization_mode: u8,
+    },
 }
 
 /// The profiles of H.264 that WebRTC knows, as RFC 6184 table 5 reads them from profile-level-id.
