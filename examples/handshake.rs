@@ -298,6 +298,20 @@ async function stats(pc) {
   return o;
 }
 (async () => { try {
+  if (q.get('many')) {
+    const times = [];
+    for (let n = 0; n < +q.get('many'); n++) {
+      const pc = new RTCPeerConnection(), t = performance.now();
+      pc.addTransceiver('audio', {direction: 'recvonly'}); pc.addTransceiver('video', {direction: 'recvonly'});
+      await pc.setLocalDescription(await pc.createOffer());
+      const r = await fetch(`/offer?id=${id}-${n}&active=${active}`, {method: 'POST', body: pc.localDescription.sdp});
+      const done = new Promise(ok => { pc.onconnectionstatechange = () => { if (['connected', 'failed'].includes(pc.connectionState)) ok(pc.connectionState); }; setTimeout(() => ok('timeout'), 20000); });
+      await pc.setRemoteDescription({type: 'answer', sdp: await r.text()});
+      const how = await done; times.push(how[0] + Math.round(performance.now() - t)); pc.close();
+    }
+    await say({times: times.join(' ')});
+    return await fetch('/report?id=' + id, {method: 'POST', body: 'DONE'});
+  }
   const t0 = performance.now();
   const pc = new RTCPeerConnection();
   const ms = await navigator.mediaDevices.getUserMedia({audio: true, video: true});

@@ -185,10 +185,10 @@ impl IceAgent {
             known.path = path;
             return;
         }
-        if self.paths.len() >= MAX_PATHS {
-            if let Some(path) = self.spare_paths().min_by_key(|known| known.checked).map(|known| known.path) {
-                self.forget(path);
-            }
+        if self.paths.len() >= MAX_PATHS
+            && let Some(path) = self.spare_paths().min_by_key(|known| known.checked).map(|known| known.path)
+        {
+            self.forget(path);
         }
         self.paths.push(KnownPath { path, checked: now });
         self.events.push_back(IceEvent::PathAdded(path));
