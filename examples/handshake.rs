@@ -62,7 +62,8 @@ async fn offer(State(s): State<Shared>, Query(q): Query<HashMap<String, String>>
         .map(|v| Fingerprint { hash: FingerprintHash::Sha256, value: hex(v) })
         .take(1)
         .collect();
-    let remote = IceCredentials { ufrag: attr(&sdp, "ice-ufrag").unwrap().into(), pwd: attr(&sdp, "ice-pwd").unwrap().into() };
+    let remote =
+        IceCredentials { ufrag: attr(&sdp, "ice-ufrag").unwrap().into(), pwd: attr(&sdp, "ice-pwd").unwrap().into() };
     // New credentials of the peer are a restart.
     let local = match w.sessions.get(&id) {
         Some(old) if old.config.ice.remote == remote => old.config.ice.local.clone(),
@@ -73,6 +74,7 @@ async fn offer(State(s): State<Shared>, Query(q): Query<HashMap<String, String>>
         dtls: DtlsConfig { role: if active { DtlsRole::Client } else { DtlsRole::Server }, fingerprints },
         receive: vec![],
         send: vec![],
+        cname: "example".into(),
     };
     w.ufrags.insert(local.ufrag.clone(), id.clone());
     let now = Instant::now();
@@ -82,7 +84,22 @@ async fn offer(State(s): State<Shared>, Query(q): Query<HashMap<String, String>>
         old.config = config;
         println!("[{id}] ICE restart, ufrag {}", local.ufrag);
     } else {
-        w.sessions.insert(id.clone(), Session { association: Association::new(now, &identity, &config), config, answered: now, first_check: None, dtls_in: vec![], states: HashMap::new(), opened: HashMap::new(), rtcp: 0, errors: HashMap::new(), echo: (0, 111, 4242), echoed: 0 });
+        w.sessions.insert(
+            id.clone(),
+            Session {
+                association: Association::new(now, &identity, &config),
+                config,
+                answered: now,
+                first_check: None,
+                dtls_in: vec![],
+                states: HashMap::new(),
+                opened: HashMap::new(),
+                rtcp: 0,
+                errors: HashMap::new(),
+                echo: (0, 111, 4242),
+                echoed: 0,
+            },
+        );
     }
     let fp = identity.fingerprint().value.iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(":");
     let mut out = String::from("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=ice-lite\r\n");
@@ -92,10 +109,30 @@ async fn offer(State(s): State<Shared>, Query(q): Query<HashMap<String, String>>
     for m in &sections {
         let kind = &m[2..7];
         let want = if kind == "audio" { "opus/48000/2" } else { "VP8/90000" };
-        let pt = m.lines().find_map(|l| l.strip_prefix("a=rtpmap:").and_then(|r| r.split_once(' ')).filter(|(_, c)| c.eq_ignore_ascii_case(want)).map(|(p, _)| p.to_owned())).unwrap();
+        let pt = m
+            .lines()
+            .find_map(|l| {
+                l.strip_prefix("a=rtpmap:")
+                    .and_then(|r| r.split_once(' '))
+                    .filter(|(_, c)| c.eq_ignore_ascii_case(want))
+                    .map(|(p, _)| p.to_owned())
+            })
+            .unwrap();
         let recv = m.contains("a=recvonly");
-        let dir = if recv { "sendonly" } else if kind == "audio" { "sendrecv" } else { "recvonly" };
-        out += &format!("m={kind} 9 UDP/TLS/RTP/SAVPF {pt}\r\nc=IN IP4 0.0.0.0\r\na=mid:{}\r\na=rtcp-mux\r\na=rtcp-rsize\r\na=setup:{}\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\na={dir}\r\na=rtpmap:{pt} {want}\r\n", attr(m, "mid").unwrap(), if active { "active" } else { "passive" }, local.ufrag, local.pwd);
+        let dir = if recv {
+            "sendonly"
+        } else if kind == "audio" {
+            "sendrecv"
+        } else {
+            "recvonly"
+        };
+        out += &format!(
+            "m={kind} 9 UDP/TLS/RTP/SAVPF {pt}\r\nc=IN IP4 0.0.0.0\r\na=mid:{}\r\na=rtcp-mux\r\na=rtcp-rsize\r\na=setup:{}\r\na=ice-ufrag:{}\r\na=ice-pwd:{}\r\na={dir}\r\na=rtpmap:{pt} {want}\r\n",
+            attr(m, "mid").unwrap(),
+            if active { "active" } else { "passive" },
+            local.ufrag,
+            local.pwd
+        );
         if kind == "audio" {
             out += "a=msid:s t\r\na=ssrc:4242 cname:x\r\n";
             w.sessions.get_mut(&id).unwrap().echo.1 = pt.parse().unwrap();
@@ -122,7 +159,11 @@ async fn flush(id: &str, s: &mut Session, sock: &UdpSocket, addresses: &mut Hash
         match e {
             AssociationEvent::Connected => {
                 let profile = s.association.outbound().unwrap().profile().name();
-                println!("[{id}] CONNECTED {profile}: {:?} after first check; DTLS in: {}", s.first_check.unwrap().elapsed(), s.dtls_in.join(" "));
+                println!(
+                    "[{id}] CONNECTED {profile}: {:?} after first check; DTLS in: {}",
+                    s.first_check.unwrap().elapsed(),
+                    s.dtls_in.join(" ")
+                );
             }
             AssociationEvent::PathAdded(p) => drop(addresses.insert(p.remote, id.to_owned())),
             AssociationEvent::PathRemoved(p) => drop(addresses.remove(&p.remote)),
@@ -145,8 +186,12 @@ async fn udp(s: Shared) {
         if let Ok(Ok((n, from))) = got {
             let d = &buf[..n];
             let path = Path { socket: 0, remote: from, local_ip: None };
-            let id = stun::username_local_ufrag(d).and_then(|u| w.ufrags.get(u)).or_else(|| w.addresses.get(&from)).cloned();
-            let Some(id) = id else { println!("unknown {from} {:02x?}", &d[..d.len().min(20)]); continue };
+            let id =
+                stun::username_local_ufrag(d).and_then(|u| w.ufrags.get(u)).or_else(|| w.addresses.get(&from)).cloned();
+            let Some(id) = id else {
+                println!("unknown {from} {:02x?}", &d[..d.len().min(20)]);
+                continue;
+            };
             let x = w.sessions.get_mut(&id).unwrap();
             let result = match d[0] {
                 0..=3 => {
@@ -181,7 +226,12 @@ async fn udp(s: Shared) {
                                 head.extend(x.echo.2.to_be_bytes());
                                 let mut sealed = [0; 2048];
                                 let seq = SeqNo(x.echo.0);
-                                let n = x.association.outbound().unwrap().seal_rtp(seq, &head, &out[h..len], &mut sealed).unwrap();
+                                let n = x
+                                    .association
+                                    .outbound()
+                                    .unwrap()
+                                    .seal_rtp(seq, &head, &out[h..len], &mut sealed)
+                                    .unwrap();
                                 x.echoed += 1;
                                 let _ = s.1.send_to(&sealed[..n], x.association.path().unwrap().remote).await;
                             }
@@ -207,7 +257,14 @@ async fn report(State(s): State<Shared>, Query(q): Query<HashMap<String, String>
     let id = &q["id"];
     println!("[{id}] PAGE: {body}");
     if let Some(x) = w.sessions.get(id) {
-        println!("[{id}] SERVER: opened by pt {:?}, rtcp {}, echoed {}, drops {:?}, path {:?}", x.opened, x.rtcp, x.echoed, x.errors, x.association.path());
+        println!(
+            "[{id}] SERVER: opened by pt {:?}, rtcp {}, echoed {}, drops {:?}, path {:?}",
+            x.opened,
+            x.rtcp,
+            x.echoed,
+            x.errors,
+            x.association.path()
+        );
     }
     String::new()
 }
@@ -266,10 +323,20 @@ async fn main() {
         }
     }
     println!("advertised {advertised:?}");
-    let world = World { identity: LocalIdentity::generate().unwrap(), sessions: HashMap::new(), ufrags: HashMap::new(), addresses: HashMap::new(), n: 0 };
+    let world = World {
+        identity: LocalIdentity::generate().unwrap(),
+        sessions: HashMap::new(),
+        ufrags: HashMap::new(),
+        addresses: HashMap::new(),
+        n: 0,
+    };
     let shared: Shared = Arc::new((Mutex::new(world), sock, advertised));
     tokio::spawn(udp(shared.clone()));
-    let app = Router::new().route("/", get(|| async { Html(PAGE) })).route("/offer", post(offer)).route("/report", post(report)).with_state(shared);
+    let app = Router::new()
+        .route("/", get(|| async { Html(PAGE) }))
+        .route("/offer", post(offer))
+        .route("/report", post(report))
+        .with_state(shared);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     axum::serve(listener, app).await.unwrap();
 }

@@ -9,6 +9,9 @@ pub struct Job<S> {
     pub source: S,
     /// Bytes of the datagram without padding.
     pub len: usize,
+    /// The most padding that it may get: up to [`MAX_PADDING`], or none. A packet that may be sent again under its own number
+    /// must be the same to the byte, or two texts would be sealed with one nonce.
+    pub padding: usize,
 }
 
 /// A stretch of jobs that goes out in one call.
@@ -35,19 +38,20 @@ pub const MAX_PADDING: usize = 24;
 /// The run at the front of `jobs`. `jobs` must not be empty.
 pub fn next_run<S>(jobs: &[Job<S>], limits: Limits) -> Run {
     let Some(first) = jobs.first() else { return Run { count: 0, size: 0 } };
-    let (mut size, mut shortest, mut count) = (first.len, first.len, 1);
+    // `reach` is the size that all jobs of the run so far can be padded to.
+    let (mut size, mut reach, mut count) = (first.len, first.len + first.padding, 1);
     for job in jobs.iter().skip(1) {
         let grown = size.max(job.len);
         let full = count >= limits.segments || grown * (count + 1) > limits.bytes;
-        if full || grown - shortest > MAX_PADDING {
+        if full || grown > reach {
             break;
         }
         count += 1;
         size = grown;
-        if job.len + MAX_PADDING < size {
+        if job.len + job.padding < size {
             break; // Much shorter: it can only be the last.
         }
-        shortest = shortest.min(job.len);
+        reach = reach.min(job.len + job.padding);
     }
     Run { count, size }
 }
@@ -60,7 +64,7 @@ mod tests {
     const LIMITS: Limits = Limits { segments: 8, bytes: 10_000 };
 
     fn runs(lengths: &[usize]) -> Vec<(usize, usize)> {
-        let jobs: Vec<Job<()>> = lengths.iter().map(|&len| Job { source: (), len }).collect();
+        let jobs: Vec<Job<()>> = lengths.iter().map(|&len| Job { source: (), len, padding: MAX_PADDING }).collect();
         let mut rest = &jobs[..];
         let mut out = vec![];
         while !rest.is_empty() {
@@ -78,6 +82,13 @@ mod tests {
         assert_eq!(runs(&[1200, 300, 1200]), [(2, 1200), (1, 1200)]);
         assert_eq!(runs(&[100; 10]), [(8, 100), (2, 100)]);
         assert_eq!(runs(&[1176, 1200, 1201]), [(2, 1200), (1, 1201)]);
+    }
+
+    #[test]
+    fn what_must_not_be_padded_is_not() {
+        let jobs = [100, 100, 101, 101, 90].map(|len| Job { source: (), len, padding: 0 });
+        assert_eq!(next_run(&jobs, LIMITS), Run { count: 2, size: 100 });
+        assert_eq!(next_run(&jobs[2..], LIMITS), Run { count: 3, size: 101 });
     }
 
     proptest! {

@@ -40,6 +40,7 @@ impl Engine {
             association,
             path: None,
             connected: false,
+            cname: config.cname.clone(),
             receive: Vec::new(),
             published: Vec::new(),
             ssrcs: Vec::new(),

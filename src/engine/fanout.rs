@@ -228,7 +228,7 @@ fn plan(
         header_len,
         payload,
     };
-    Ok((Job { source, len }, mapped.starts))
+    Ok((Job { source, len, padding: padding(slot, packet.codec) }, mapped.starts))
 }
 
 fn plan_repair(
@@ -256,6 +256,8 @@ fn plan_repair(
             slot.next_repair = SeqNo(out.0 + 1);
             (out, rtx, Some(repair.out), 2)
         }
+        // Only what was announced for it: other packets may have been padded, and are not the same to the byte again.
+        None if padding(slot, packet.codec) > 0 => return Err(DropReason::NackUnanswerable),
         // Without RTX the very packet is sent again: the same number, the same bytes.
         None => (repair.out, plain, None, 0),
     };
@@ -271,7 +273,17 @@ fn plan_repair(
         header_len,
         payload,
     };
-    Ok(Job { source, len: header_len + extra + payload.1 + overhead })
+    let padding = if original.is_some() { MAX_PADDING } else { 0 };
+    Ok(Job { source, len: header_len + extra + payload.1 + overhead, padding })
+}
+
+/// How far a media packet may be padded: not at all if a NACK would have it sent again under the same number.
+fn padding(slot: &mut Slot, codec: Codec) -> usize {
+    let repaired_by_rtx = slot.media.rtx_ssrc.is_some();
+    match slot.payload(codec) {
+        Some(p) if p.feedback.nack && !(repaired_by_rtx && p.rtx.is_some()) => 0,
+        _ => MAX_PADDING,
+    }
 }
 
 /// The payload type for the codec. Redundant audio goes as plain Opus to who knows no RED.

@@ -27,6 +27,8 @@ pub(super) struct Peer {
     pub association: Association,
     pub path: Option<Path>,
     pub connected: bool,
+    /// Our canonical name on this connection (RFC 7022).
+    pub cname: String,
     pub receive: Vec<ReceiveMedia>,
     /// Tracks by the m-line that they are published on.
     pub published: Vec<(Mid, usize)>,

@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A compound is sent when it is this long, so that no datagram is fragmented.
 const COMPOUND: usize = 1_000;
-/// Our canonical name (RFC 7022: it need only be unique within the session).
-const CNAME: &str = "exedra";
 /// Without transport feedback: what a publisher may send at first, at least and at most, in bits a second.
 const REMB_START: u64 = 2_000_000;
 const REMB_LEAST: u64 = 150_000;
@@ -71,7 +69,7 @@ impl Engine {
                 octets: slot.octets as u32,
             };
             rtcp::write_sender_report(out, &info, &[]);
-            rtcp::write_cname(out, slot.media.ssrc, CNAME);
+            rtcp::write_cname(out, slot.media.ssrc, &self.peers[index].cname);
             if out.len() >= COMPOUND {
                 self.send_compound(index, out, sink);
             }
@@ -87,7 +85,7 @@ impl Engine {
         }
         if !blocks.is_empty() {
             rtcp::write_receiver_report(out, peer.report_ssrc, &blocks);
-            rtcp::write_cname(out, peer.report_ssrc, CNAME);
+            rtcp::write_cname(out, peer.report_ssrc, &peer.cname);
         }
         peer.report_due = active.then(|| now + REPORT_INTERVAL);
         if peer.remb.wanted && !blocks.is_empty() {

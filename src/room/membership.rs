@@ -1,8 +1,8 @@
 //! Coming, coming back, and going.
 use super::api::{Claims, Grants, Output, SocketId};
 use super::messages::{
-    self as msg, ApiError, Bye, ByeAction, Connection, ErrorCode, Event, Heartbeat, Hello, LeftWhy, ParticipantLeft, Pc,
-    Revs, Snapshot, TrackState, Welcome, You,
+    self as msg, ApiError, Bye, ByeAction, Connection, ErrorCode, Event, Heartbeat, Hello, LeftWhy, ParticipantLeft,
+    Pc, Revs, Snapshot, TrackState, Welcome, You,
 };
 use super::participant::{Origin, Participant, Publisher, Subscriber, Track};
 use super::session::{EventText, Session, Verdict};
@@ -43,7 +43,13 @@ impl Room {
         same && participant.session().is_some_and(|s| s.secret_is(secret))
     }
 
-    fn join(&mut self, at: At, socket: SocketId, id: u64, claims: &Claims) -> Result<(), (ErrorCode, &'static str, u16)> {
+    fn join(
+        &mut self,
+        at: At,
+        socket: SocketId,
+        id: u64,
+        claims: &Claims,
+    ) -> Result<(), (ErrorCode, &'static str, u16)> {
         self.replace(claims);
         if self.participants.len() >= self.settings.limits.participants {
             return Err((ErrorCode::LimitReached, "the room is full", 4403));
@@ -213,14 +219,7 @@ impl Room {
     }
 
     /// Sends somebody away.
-    fn bye(
-        &mut self,
-        id: ParticipantId,
-        action: ByeAction,
-        reason: &'static str,
-        code: u16,
-        why: LeftWhy,
-    ) {
+    fn bye(&mut self, id: ParticipantId, action: ByeAction, reason: &'static str, code: u16, why: LeftWhy) {
         self.say_bye(id, action, reason, None, code);
         self.leave(id, why);
     }

@@ -54,7 +54,8 @@ impl Browser {
         let certificate = RTCCertificate::generate(provider.crypto(), scheme, params).unwrap();
         let mut media = MediaEngine::default();
         media.register_default_codecs().unwrap();
-        let setting = SettingEngineBuilder::new().with_crypto_provider(provider).with_answering_dtls_role(RTCDtlsRole::Client);
+        let setting =
+            SettingEngineBuilder::new().with_crypto_provider(provider).with_answering_dtls_role(RTCDtlsRole::Client);
         let mut pc = RTCPeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().with_certificates(vec![certificate]).build())
             .with_setting_engine(setting.build())
@@ -127,7 +128,8 @@ fn config(offer: &str, local: &IceCredentials) -> PeerConfig {
         ufrag: attribute(offer, "a=ice-ufrag:").to_owned(),
         pwd: attribute(offer, "a=ice-pwd:").to_owned(),
     };
-    let value = attribute(offer, "a=fingerprint:sha-256 ").split(':').map(|b| u8::from_str_radix(b, 16).unwrap()).collect();
+    let value =
+        attribute(offer, "a=fingerprint:sha-256 ").split(':').map(|b| u8::from_str_radix(b, 16).unwrap()).collect();
     PeerConfig {
         ice: IceConfig { local: local.clone(), remote },
         dtls: DtlsConfig {
@@ -136,6 +138,7 @@ fn config(offer: &str, local: &IceCredentials) -> PeerConfig {
         },
         receive: vec![],
         send: vec![],
+        cname: "test".into(),
     }
 }
 
@@ -224,7 +227,8 @@ fn an_independent_peer_connects_and_its_media_opens() {
     let path = Path { socket: 0, remote: theirs(), local_ip: None };
     use AssociationEvent::*;
     assert_eq!(w.events, [PathAdded(path), PathSelected(path), Connected]);
-    let header = rtc::rtp::Header { version: 2, payload_type: 96, sequence_number: 7, ssrc: 1000, ..Default::default() };
+    let header =
+        rtc::rtp::Header { version: 2, payload_type: 96, sequence_number: 7, ssrc: 1000, ..Default::default() };
     let packet = rtc::rtp::Packet { header, payload: Bytes::from_static(b"a frame") };
     w.browser.pc.rtp_sender(w.browser.sender).unwrap().write_rtp(w.now, packet).unwrap();
     w.run(Duration::from_secs(1), |w| !w.media.is_empty());

@@ -354,7 +354,8 @@ mod tests {
         guard.handle(&handshake(message::CLIENT_HELLO, 0, 1, 0, &[0])).unwrap();
         let verify = handshake(message::CERTIFICATE_VERIFY, 3, 2, 0, &[3, 3]);
         let sealed = [record(content::CHANGE_CIPHER_SPEC, 0, &[1]), record(content::HANDSHAKE, 1, &[7; 30])].concat();
-        let certificate_and_key = record(content::HANDSHAKE, 0, &[fragment(11, 1, 1, 0, &[1]), fragment(16, 2, 1, 0, &[2])].concat());
+        let certificate_and_key =
+            record(content::HANDSHAKE, 0, &[fragment(11, 1, 1, 0, &[1]), fragment(16, 2, 1, 0, &[2])].concat());
         assert!(guard.handle(&verify).unwrap().records.is_empty());
         let received = guard.handle(&[certificate_and_key, sealed.clone()].concat()).unwrap();
         let plain: usize = 3 * (RECORD_HEADER + HANDSHAKE_HEADER) + 4;

@@ -149,10 +149,13 @@ fn a_bad_network_only_delays_the_handshake() {
 
 #[test]
 fn a_certificate_that_the_sdp_does_not_name_is_refused() {
-    let (a, b, c) = (LocalIdentity::generate().unwrap(), LocalIdentity::generate().unwrap(), LocalIdentity::generate().unwrap());
+    let (a, b, c) =
+        (LocalIdentity::generate().unwrap(), LocalIdentity::generate().unwrap(), LocalIdentity::generate().unwrap());
     for liar in [DtlsRole::Client, DtlsRole::Server] {
         let mut pair = Pair::new(1);
-        let expected = |honest: &LocalIdentity, role| if role == liar { c.fingerprint().clone() } else { honest.fingerprint().clone() };
+        let expected = |honest: &LocalIdentity, role| {
+            if role == liar { c.fingerprint().clone() } else { honest.fingerprint().clone() }
+        };
         pair.client = End::new(&a, DtlsRole::Client, vec![expected(&b, DtlsRole::Server)]);
         pair.server = End::new(&b, DtlsRole::Server, vec![expected(&a, DtlsRole::Client)]);
         pair.run(2);

@@ -9,12 +9,12 @@ pub use event::{
     TrackState, TrackStateKind, TrackUnpublished, Why,
 };
 pub use request::{
-    Candidate, Hello, Moderate, ModerateAction, Negotiate, Nothing, Pc, Record, RecordAction, Request, Resume, Say, Set,
-    SetTrack, Source, TrackOffer, View, ViewTrack,
+    Candidate, Hello, Moderate, ModerateAction, Negotiate, Nothing, Pc, Record, RecordAction, Request, Resume, Say,
+    Set, SetTrack, Source, TrackOffer, View, ViewTrack,
 };
 pub use state::{
-    Connection, IceServer, Layer, MidTrack, Negotiated, Participant, Revs, Room, Said, ServerLimits, SlotBinding, Slots,
-    Snapshot, Stats, Track, Welcome, You,
+    Connection, IceServer, Layer, MidTrack, Negotiated, Participant, Revs, Room, Said, ServerLimits, SlotBinding,
+    Slots, Snapshot, Stats, Track, Welcome, You,
 };
 
 use serde::de::DeserializeOwned;
