@@ -1,8 +1,8 @@
 //! Coming, coming back, and going.
 use super::api::{Claims, Grants, Output, SocketId};
 use super::messages::{
-    self as msg, ApiError, Bye, ByeAction, Connection, ErrorCode, Event, Heartbeat, Hello, LeftWhy, ParticipantLeft, Pc,
-    Revs, Snapshot, TrackState, Welcome, You,
+    self as msg, ApiError, Bye, ByeAction, Connection, ErrorCode, Event, Heartbeat, Hello, LeftWhy, ParticipantLeft,
+    Pc, Revs, Snapshot, TrackState, Welcome, You,
 };
 use super::participant::{Origin, Participant, Publisher, Subscriber, Track};
 use super::session::{EventText, Session, Verdict};
@@ -43,7 +43,13 @@ impl Room {
         same && participant.session().is_some_and(|s| s.secret_is(secret))
     }
 
-    fn join(&mut self, at: At, socket: SocketId, id: u64, claims: &Claims) -> Result<(), (ErrorCode, &'static str, u16)> {
+    fn join(
+        &mut self,
+        at: At,
+        socket: SocketId,
+        id: u64,
+        claims: &Claims,
+    ) -> Result<(), (ErrorCode, &'static str, u16)> {
         self.replace(claims);
         if self.participants.len() >= self.settings.limits.participants {
             return Err((ErrorCode::LimitReached, "the room is full", 4403));
@@ -165,7 +171,7 @@ impl Room {
         })
     }
 
-    fn snapshot(&self, participant: &Participant) -> Snapshot {
+    pub(super) fn snapshot(&self, participant: &Participant) -> Snapshot {
         let subscriber = &participant.subscriber;
         let states = subscriber.states.iter().map(|(track, (state, why))| track_state(*track, *state, *why));
         let own = participant.publisher.tracks.iter().filter_map(|t| self.tracks.get(t));
@@ -213,14 +219,7 @@ impl Room {
     }
 
     /// Sends somebody away.
-    fn bye(
-        &mut self,
-        id: ParticipantId,
-        action: ByeAction,
-        reason: &'static str,
-        code: u16,
-        why: LeftWhy,
-    ) {
+    fn bye(&mut self, id: ParticipantId, action: ByeAction, reason: &'static str, code: u16, why: LeftWhy) {
         self.say_bye(id, action, reason, None, code);
         self.leave(id, why);
     }
@@ -235,8 +234,11 @@ impl Room {
 
     /// Takes somebody off the list, with all that it published and watched, and tells the others.
     pub(super) fn leave(&mut self, id: ParticipantId, why: LeftWhy) {
-        self.unpublish_all(id);
+        // First of all: it hears nothing of its own going.
         let Some(participant) = self.participants.remove(&id) else { return };
+        for track in &participant.publisher.tracks {
+            self.unpublish(*track);
+        }
         for pc in [Pc::Pub, Pc::Sub] {
             if let Some(peer) = participant.link(pc).peer {
                 self.index.peers.remove(&peer);

@@ -1,4 +1,5 @@
 //! Offers and answers of a participant's connections, and what they make of its tracks and slots.
+use super::Room;
 use super::messages::{
     ApiError, ErrorCode, Event, MidTrack, Negotiate, Negotiated, Pc, Source, TrackOffer, TrackUnpublished, Why,
 };
@@ -7,7 +8,6 @@ use super::requests::bad;
 use super::slots::{Slot, Slots};
 use super::subscriptions::Rewatch;
 use super::timers::Timer;
-use super::Room;
 use crate::engine::Command;
 use crate::engine::api::SlotState;
 use crate::ids::{Mid, ParticipantId, PeerId, TrackId};
@@ -148,7 +148,8 @@ impl Room {
             }
         }
         for (mid, track) in &old {
-            let same = |i: &Intent| self.tracks.get(track).is_some_and(|t| t.source == i.source && t.kind == i.media.kind);
+            let same =
+                |i: &Intent| self.tracks.get(track).is_some_and(|t| t.source == i.source && t.kind == i.media.kind);
             if !intents.get(mid).is_some_and(same) {
                 self.unpublish(*track);
             }
@@ -190,7 +191,8 @@ impl Room {
     fn publish_one(&mut self, id: ParticipantId, mid: Mid, intent: Intent, fresh: bool) -> Option<MidTrack> {
         let participant = self.participants.get_mut(&id)?;
         let peer = participant.publisher.link.peer?;
-        let kept = participant.publisher.tracks.iter().copied().find(|t| self.tracks.get(t).is_some_and(|t| t.mid == mid));
+        let kept =
+            participant.publisher.tracks.iter().copied().find(|t| self.tracks.get(t).is_some_and(|t| t.mid == mid));
         if let Some(track) = kept {
             self.keep_track(track, peer, intent, fresh);
             return Some(MidTrack { mid: mid.to_string(), track: track.to_string() });
@@ -249,7 +251,7 @@ impl Room {
     }
 
     /// Its slots are emptied when the room settles.
-    fn unpublish(&mut self, id: TrackId) {
+    pub(super) fn unpublish(&mut self, id: TrackId) {
         let Some(track) = self.tracks.remove(&id) else { return };
         if let Some(owner) = self.participants.get_mut(&track.owner) {
             owner.publisher.tracks.retain(|t| *t != id);

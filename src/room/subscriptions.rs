@@ -132,7 +132,9 @@ impl Room {
 
     /// Empties or fills one slot. The tracks concerned.
     fn rebind(&mut self, id: ParticipantId, change: Rebind) -> [TrackId; 2] {
-        let Some(subscriber) = self.participants.get_mut(&id).map(|p| &mut p.subscriber) else { return [TrackId(0); 2] };
+        let Some(subscriber) = self.participants.get_mut(&id).map(|p| &mut p.subscriber) else {
+            return [TrackId(0); 2];
+        };
         let Some(peer) = subscriber.link.peer else { return [TrackId(0); 2] };
         let follows_view = subscriber.wish.is_some();
         let Some(slot) = subscriber.slots.slot_mut(change.kind, change.number) else { return [TrackId(0); 2] };
