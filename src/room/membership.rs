@@ -171,7 +171,7 @@ impl Room {
         })
     }
 
-    fn snapshot(&self, participant: &Participant) -> Snapshot {
+    pub(super) fn snapshot(&self, participant: &Participant) -> Snapshot {
         let subscriber = &participant.subscriber;
         let states = subscriber.states.iter().map(|(track, (state, why))| track_state(*track, *state, *why));
         let own = participant.publisher.tracks.iter().filter_map(|t| self.tracks.get(t));
@@ -234,8 +234,11 @@ impl Room {
 
     /// Takes somebody off the list, with all that it published and watched, and tells the others.
     pub(super) fn leave(&mut self, id: ParticipantId, why: LeftWhy) {
-        self.unpublish_all(id);
+        // First of all: it hears nothing of its own going.
         let Some(participant) = self.participants.remove(&id) else { return };
+        for track in &participant.publisher.tracks {
+            self.unpublish(*track);
+        }
         for pc in [Pc::Pub, Pc::Sub] {
             if let Some(peer) = participant.link(pc).peer {
                 self.index.peers.remove(&peer);

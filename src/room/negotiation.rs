@@ -251,7 +251,7 @@ impl Room {
     }
 
     /// Its slots are emptied when the room settles.
-    fn unpublish(&mut self, id: TrackId) {
+    pub(super) fn unpublish(&mut self, id: TrackId) {
         let Some(track) = self.tracks.remove(&id) else { return };
         if let Some(owner) = self.participants.get_mut(&track.owner) {
             owner.publisher.tracks.retain(|t| *t != id);

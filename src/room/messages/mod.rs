@@ -119,6 +119,9 @@ pub(super) fn text<T: Serialize>(value: &T) -> Arc<str> {
 /// `bad_request` that names the field.
 pub fn parse<T: DeserializeOwned>(data: Value) -> Result<T, ApiError> {
     let data = if data.is_null() { Value::Object(Default::default()) } else { data };
+    if !data.is_object() {
+        return Err(ApiError::new(ErrorCode::BadRequest, "data: not an object"));
+    }
     serde_path_to_error::deserialize(data).map_err(|e| {
         let path = e.path().to_string();
         let inner = e.into_inner();
