@@ -2,6 +2,7 @@
 import { audioContext } from './audio.js';
 import { makeSource } from './source.js';
 import { Probe } from './probe.js';
+import { joinAndWatch } from './room.js';
 
 const sources = new Map();
 const probes = new Map();
@@ -14,10 +15,46 @@ async function source(name, options) {
   return made.stream.getTracks().map((track) => track.kind);
 }
 
-/** Starts to measure a received stream under a name. */
-async function watch(name, stream) {
-  probes.get(name)?.stop();
-  probes.set(name, await Probe.start(stream));
+/** Measures a received track under a name; the next one of its kind takes its place. */
+async function watch(name, track) {
+  if (!probes.has(name)) probes.set(name, new Probe());
+  await probes.get(name).receive(track);
+}
+
+let joined = null;
+
+/** Joins a room, see room.js. */
+async function join(options) {
+  joined = await joinAndWatch(options, probes, sources);
+  globalThis.room = joined.room; // for a look from the developer tools
+  return joined.result;
+}
+
+/** Runs a function given as text, with the room. */
+const run = (text, argument) => new Function(`return (${text})`)()(joined.room, argument);
+
+/** Resolves when the expression in `room` holds. */
+async function until(expression, withinMs) {
+  const holds = new Function('room', `return (${expression})`);
+  const end = performance.now() + withinMs;
+  for (;;) {
+    const value = holds(joined.room);
+    if (value) return true;
+    if (performance.now() > end) throw new Error(`not within ${withinMs} ms: ${expression}`);
+    await new Promise((done) => setTimeout(done, 25));
+  }
+}
+
+/** Everything there is to say when a test fails. */
+function dump() {
+  const room = joined?.room;
+  return {
+    state: room?.state,
+    participants: room && [...room.participants.values()].map((p) => p.toWire()),
+    tracks: room && [...room.tracks.values()].map((t) => ({ ...t.toWire(), state: t.state, why: t.why, subscribed: t.subscribed })),
+    probes: reports(),
+    log: joined?.log.slice(-200),
+  };
 }
 
 const report = (name) => probes.get(name)?.report() ?? null;
@@ -35,6 +72,6 @@ async function reached(name, wanted, withinMs = 20_000) {
   }
 }
 
-globalThis.bench = { sources, probes, peers, source, watch, report, reports, reached };
+globalThis.bench = { sources, probes, peers, source, watch, join, run, until, report, reports, reached, dump, log: () => joined?.log };
 await audioContext();
 document.documentElement.dataset.ready = 'true';

@@ -26,22 +26,29 @@ import { audioContext } from './audio.js';
  */
 
 export class Probe {
-  #stops = [];
-  #started = wall();
+  #stops = { audio: () => {}, video: () => {} };
+  #tracks = { audio: null, video: null };
+  #started;
   #video = { frames: 0, coded: 0, fresh: 0, id: -1, lastFrame: -1, firstAt: null, lastAt: null, longestGap: 0, shown: [], idChanges: 0 };
   #audio = { windows: 0, heard: 0, toneId: -1, silence: 0, longestSilence: 0, beeps: [], clock: new Clock() };
   #element;
 
-  /** Starts measuring. @param {MediaStream} stream what was received */
-  static async start(stream) {
-    const probe = new Probe();
-    if (stream.getVideoTracks().length) probe.#watchVideo(stream);
-    if (stream.getAudioTracks().length) await probe.#listen(stream);
-    return probe;
+  /** @param {number} [started] wall time from which `firstTimeMs` counts */
+  constructor(started = wall()) {
+    this.#started = started;
+  }
+
+  /** Measures this track, in place of the one of its kind before. @param {MediaStreamTrack} track */
+  async receive(track) {
+    const { kind } = track;
+    if (this.#tracks[kind] === track) return;
+    this.#stops[kind]();
+    this.#tracks[kind] = track;
+    this.#stops[kind] = kind === 'video' ? this.#watchVideo(track) : await this.#listen(track);
   }
 
   stop() {
-    this.#stops.forEach((stop) => stop());
+    Object.values(this.#stops).forEach((stop) => stop());
   }
 
   /** Forgets the gaps so far: what follows is judged on its own. */
@@ -75,9 +82,10 @@ export class Probe {
     };
   }
 
-  #watchVideo(stream) {
+  /** @returns {() => void} ends it */
+  #watchVideo(track) {
     const element = Object.assign(document.createElement('video'), { muted: true, playsInline: true, autoplay: true });
-    element.srcObject = new MediaStream(stream.getVideoTracks());
+    element.srcObject = new MediaStream([track]);
     document.body.append(element);
     this.#element = element;
     const reader = makeReader();
@@ -87,11 +95,11 @@ export class Probe {
       this.#onPicture(reader(element), performance.timeOrigin + metadata.presentationTime);
     };
     handle = element.requestVideoFrameCallback(shown);
-    this.#stops.push(() => {
+    return () => {
       element.cancelVideoFrameCallback(handle);
       element.srcObject = null;
       element.remove();
-    });
+    };
   }
 
   #onPicture(code, at) {
@@ -109,8 +117,9 @@ export class Probe {
     if (seen.shown.length > 200) seen.shown.shift();
   }
 
-  async #listen(stream) {
-    const audio = new MediaStream(stream.getAudioTracks());
+  /** @returns {Promise<() => void>} ends it */
+  async #listen(track) {
+    const audio = new MediaStream([track]);
     // Chromium decodes a remote track only when an element plays it.
     const element = Object.assign(document.createElement('audio'), { muted: true, autoplay: true, srcObject: audio });
     document.body.append(element);
@@ -120,12 +129,12 @@ export class Probe {
     listener.port.onmessage = ({ data }) => this.#onSound(data);
     const received = context.createMediaStreamSource(audio);
     received.connect(listener).connect(new GainNode(context, { gain: 0 })).connect(context.destination);
-    this.#stops.push(() => {
+    return () => {
       received.disconnect();
       listener.disconnect();
       element.srcObject = null;
       element.remove();
-    });
+    };
   }
 
   #onSound({ time, at, toneId, beepAt }) {
