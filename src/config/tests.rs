@@ -27,8 +27,8 @@ fn mistakes(args: &[&str], env: &[(&str, &str)], file: &str) -> Vec<String> {
 #[test]
 fn the_defaults_are_a_server_for_this_machine() {
     let c = config(&[], &[], "");
-    assert_eq!(c.http, "127.0.0.1:8080".parse().unwrap());
-    assert_eq!(c.udp, ["0.0.0.0:7882".parse().unwrap(), "[::]:7882".parse().unwrap()]);
+    assert_eq!(c.http, SocketAddr::from(([127, 0, 0, 1], 8080)));
+    assert_eq!(c.udp, ["0.0.0.0:7882", "[::]:7882"].map(|a| a.parse::<SocketAddr>().unwrap()));
     assert_eq!(c.access, Access { secret: None, open: true });
     assert_eq!((c.cors, c.drain), (Origins::Any, Duration::from_secs(10)));
     assert!(c.warnings.is_empty());
@@ -45,7 +45,7 @@ fn a_flag_beats_a_variable_beats_the_file() {
 
 #[test]
 fn lists_come_from_everywhere() {
-    let two = ["127.0.0.1:1".parse().unwrap(), "[::1]:2".parse().unwrap()];
+    let two = ["127.0.0.1:1", "[::1]:2"].map(|a| a.parse::<SocketAddr>().unwrap());
     assert_eq!(config(&["--udp", "127.0.0.1:1", "--udp", "[::1]:2"], &[], "").udp, two);
     assert_eq!(config(&[], &[("EXEDRA_UDP", "127.0.0.1:1, [::1]:2")], "").udp, two);
     assert_eq!(config(&["--config", "exedra.toml"], &[], "udp = ['127.0.0.1:1', '[::1]:2']").udp, two);

@@ -16,7 +16,7 @@ impl Room {
             HttpRequest::Patch { kind, resource, fragment, if_match } => {
                 self.patch(kind, &resource, &fragment, if_match.as_deref())
             }
-            HttpRequest::Delete { kind, resource } => self.delete(at, kind, &resource),
+            HttpRequest::Delete { kind, resource } => self.delete(kind, &resource),
         };
         let response = response.unwrap_or_else(HttpResponse::Failed);
         self.out.push_back(Output::Http { http, response });
@@ -129,7 +129,7 @@ impl Room {
         }
     }
 
-    fn delete(&mut self, at: At, kind: HttpKind, resource: &str) -> Result<HttpResponse, ApiError> {
+    fn delete(&mut self, kind: HttpKind, resource: &str) -> Result<HttpResponse, ApiError> {
         let id = self.resource(kind, resource)?;
         self.leave(id, LeftWhy::Left);
         Ok(HttpResponse::Done)

@@ -158,7 +158,7 @@ impl Room {
     }
 
     /// The engine did not answer in time: what there is must do.
-    pub(super) fn stats_overdue(&mut self, _at: At, token: u64) {
+    pub(super) fn stats_overdue(&mut self, token: u64) {
         self.finish_query(token);
     }
 

@@ -1,8 +1,8 @@
 //! Coming, coming back, and going.
 use super::api::{Claims, Grants, Output, SocketId};
 use super::messages::{
-    self as msg, ApiError, Bye, ByeAction, Connection, ErrorCode, Event, Heartbeat, Hello, LeftWhy, ParticipantLeft, Pc,
-    Revs, Snapshot, TrackState, Welcome, You,
+    self as msg, ApiError, Bye, ByeAction, Connection, ErrorCode, Event, Heartbeat, Hello, LeftWhy, ParticipantLeft,
+    Pc, Revs, Snapshot, TrackState, Welcome, You,
 };
 use super::participant::{Origin, Participant, Publisher, Subscriber, Track};
 use super::session::{EventText, Session, Verdict};
@@ -43,8 +43,14 @@ impl Room {
         same && participant.session().is_some_and(|s| s.secret_is(secret))
     }
 
-    fn join(&mut self, at: At, socket: SocketId, id: u64, claims: &Claims) -> Result<(), (ErrorCode, &'static str, u16)> {
-        self.replace(at, claims);
+    fn join(
+        &mut self,
+        at: At,
+        socket: SocketId,
+        id: u64,
+        claims: &Claims,
+    ) -> Result<(), (ErrorCode, &'static str, u16)> {
+        self.replace(claims);
         if self.participants.len() >= self.settings.limits.participants {
             return Err((ErrorCode::LimitReached, "the room is full", 4403));
         }
@@ -63,11 +69,11 @@ impl Room {
     }
 
     /// The identity joins again: who had it goes.
-    fn replace(&mut self, at: At, claims: &Claims) {
+    fn replace(&mut self, claims: &Claims) {
         let Some(same) = claims.identity.as_ref().and_then(|i| self.index.identities.get(i)) else { return };
         for participant in same.clone() {
             if self.participants.get(&participant).is_some_and(|p| p.session().is_some()) {
-                self.bye(at, participant, ByeAction::Stop, "replaced", 4409, LeftWhy::Replaced);
+                self.bye(participant, ByeAction::Stop, "replaced", 4409, LeftWhy::Replaced);
             }
         }
     }
@@ -107,8 +113,12 @@ impl Room {
     fn resume(&mut self, at: At, id: ParticipantId, socket: SocketId, request: u64, seq: u64, claims: Claims) {
         let ping = self.settings.ping;
         let Some(participant) = self.participants.get_mut(&id) else { return };
-        let grants = std::mem::replace(&mut participant.grants, claims.grants);
-        participant.expires = expiry(at, claims.expires_ms);
+        let grants = participant.grants;
+        // Without a token of the same identity, what the first one said holds.
+        if claims.identity == participant.identity {
+            participant.grants = claims.grants;
+            participant.expires = expiry(at, claims.expires_ms);
+        }
         let Some(session) = participant.session_mut() else { return };
         let old = session.socket.replace(socket);
         (session.lost_at, session.heard, session.next_ping) = (None, at.now, at.now + ping);
@@ -161,7 +171,7 @@ impl Room {
         })
     }
 
-    fn snapshot(&self, participant: &Participant) -> Snapshot {
+    pub(super) fn snapshot(&self, participant: &Participant) -> Snapshot {
         let subscriber = &participant.subscriber;
         let states = subscriber.states.iter().map(|(track, (state, why))| track_state(*track, *state, *why));
         let own = participant.publisher.tracks.iter().filter_map(|t| self.tracks.get(t));
@@ -209,15 +219,7 @@ impl Room {
     }
 
     /// Sends somebody away.
-    pub(super) fn bye(
-        &mut self,
-        at: At,
-        id: ParticipantId,
-        action: ByeAction,
-        reason: &'static str,
-        code: u16,
-        why: LeftWhy,
-    ) {
+    fn bye(&mut self, id: ParticipantId, action: ByeAction, reason: &'static str, code: u16, why: LeftWhy) {
         self.say_bye(id, action, reason, None, code);
         self.leave(id, why);
     }
@@ -232,8 +234,11 @@ impl Room {
 
     /// Takes somebody off the list, with all that it published and watched, and tells the others.
     pub(super) fn leave(&mut self, id: ParticipantId, why: LeftWhy) {
-        self.unpublish_all(id);
+        // First of all: it hears nothing of its own going.
         let Some(participant) = self.participants.remove(&id) else { return };
+        for track in &participant.publisher.tracks {
+            self.unpublish(*track);
+        }
         for pc in [Pc::Pub, Pc::Sub] {
             if let Some(peer) = participant.link(pc).peer {
                 self.index.peers.remove(&peer);
@@ -301,16 +306,12 @@ impl Room {
         self.stale = Default::default();
     }
 
-    pub(super) fn drain(&mut self, _at: At, url: Option<String>) {
-        self.dissolve("draining", url.as_deref(), 1001);
-    }
-
     /// Something of a participant is due: heartbeat, grace, expiry.
     pub(super) fn participant_due(&mut self, at: At, id: ParticipantId) {
         let (ping, grace) = (self.settings.ping, self.settings.grace);
         let Some(participant) = self.participants.get_mut(&id) else { return };
         if participant.expires.is_some_and(|e| at.now >= e) {
-            return self.bye(at, id, ByeAction::Stop, "expired", 4401, LeftWhy::Expired);
+            return self.bye(id, ByeAction::Stop, "expired", 4401, LeftWhy::Expired);
         }
         if participant.publisher.orphaned_until.take_if(|until| at.now >= *until).is_some() {
             self.unpublish_all(id);

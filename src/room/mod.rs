@@ -81,6 +81,8 @@ struct Stale {
     subscribers: BTreeSet<ParticipantId>,
     /// Tracks that got their first watcher or lost one.
     watched: BTreeSet<TrackId>,
+    /// What somebody was told of a track.
+    states: BTreeSet<(ParticipantId, TrackId)>,
 }
 
 /// The time of an input: the monotonic clock for deadlines, Unix milliseconds for what people read.
@@ -131,11 +133,11 @@ impl Room {
             Input::SocketClosed { socket } => self.socket_closed(at, socket),
             Input::Http { http, request } => self.http(at, http, request),
             Input::Engine(event) => self.engine_event(at, event),
-            Input::Drain { url } => self.drain(at, url),
+            Input::Drain { url } => self.dissolve("draining", url.as_deref(), 1001),
         }
         self.settle(at);
         if self.participants.is_empty() {
-            self.out.push_back(Output::Empty);
+            self.emptied();
         }
     }
 
@@ -146,14 +148,14 @@ impl Room {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Participant(participant) => self.participant_due(at, participant),
-                Timer::Stats(token) => self.stats_overdue(at, token),
-                Timer::Unwatched(track) => self.unwatched(at, track),
+                Timer::Stats(token) => self.stats_overdue(token),
+                Timer::Unwatched(track) => self.unwatched(track),
                 Timer::Speakers => self.speakers_due(at),
             }
         }
         self.settle(at);
         if self.participants.is_empty() && !was_empty {
-            self.out.push_back(Output::Empty);
+            self.emptied();
         }
     }
 
@@ -170,6 +172,12 @@ impl Room {
     /// How many there are, those of WHIP and WHEP included.
     pub fn participants(&self) -> usize {
         self.participants.len()
+    }
+
+    /// Nobody is here any more. Should somebody come before the room is dropped, it begins anew.
+    fn emptied(&mut self) {
+        self.retained.clear();
+        self.out.push_back(Output::Empty);
     }
 
     fn command(&mut self, command: Command) {

@@ -1,4 +1,5 @@
 //! Offers and answers of a participant's connections, and what they make of its tracks and slots.
+use super::Room;
 use super::messages::{
     ApiError, ErrorCode, Event, MidTrack, Negotiate, Negotiated, Pc, Source, TrackOffer, TrackUnpublished, Why,
 };
@@ -7,7 +8,6 @@ use super::requests::bad;
 use super::slots::{Slot, Slots};
 use super::subscriptions::Rewatch;
 use super::timers::Timer;
-use super::Room;
 use crate::engine::Command;
 use crate::engine::api::SlotState;
 use crate::ids::{Mid, ParticipantId, PeerId, TrackId};
@@ -148,7 +148,8 @@ impl Room {
             }
         }
         for (mid, track) in &old {
-            let same = |i: &Intent| self.tracks.get(track).is_some_and(|t| t.source == i.source && t.kind == i.media.kind);
+            let same =
+                |i: &Intent| self.tracks.get(track).is_some_and(|t| t.source == i.source && t.kind == i.media.kind);
             if !intents.get(mid).is_some_and(same) {
                 self.unpublish(*track);
             }
@@ -190,7 +191,8 @@ impl Room {
     fn publish_one(&mut self, id: ParticipantId, mid: Mid, intent: Intent, fresh: bool) -> Option<MidTrack> {
         let participant = self.participants.get_mut(&id)?;
         let peer = participant.publisher.link.peer?;
-        let kept = participant.publisher.tracks.iter().copied().find(|t| self.tracks.get(t).is_some_and(|t| t.mid == mid));
+        let kept =
+            participant.publisher.tracks.iter().copied().find(|t| self.tracks.get(t).is_some_and(|t| t.mid == mid));
         if let Some(track) = kept {
             self.keep_track(track, peer, intent, fresh);
             return Some(MidTrack { mid: mid.to_string(), track: track.to_string() });
@@ -225,22 +227,23 @@ impl Room {
         let Some(track) = self.tracks.get_mut(&id) else { return };
         let before = track.message();
         track.name = intent.name;
-        if track.rids != intent.media.rids {
-            track.rids = intent.media.rids.clone();
-            track.unwanted = false;
-            self.stale.watched.insert(id);
-        }
+        let other_rids = track.rids != intent.media.rids;
+        track.rids.clone_from(&intent.media.rids);
+        let wanted_again = (fresh || other_rids) && std::mem::take(&mut track.unwanted);
+        let layers = (track.owner, Event::PublishLayers(track.layers()));
         let after = track.message();
         let (mid, kind, muted) = (track.mid.clone(), track.kind, track.muted);
         if fresh {
             track.stalled = false;
-            track.unwanted = false;
-            self.stale.watched.insert(id);
             self.command(Command::Publish { track: id, peer, mid, kind });
             if muted {
                 self.command(Command::SetMuted { track: id, muted });
             }
             self.rewatch(id, Rewatch::Again);
+        }
+        self.stale.watched.insert(id);
+        if wanted_again {
+            self.tell(layers.0, &layers.1);
         }
         if after != before {
             self.tell_all(&Event::TrackUpdated(after));
@@ -248,7 +251,7 @@ impl Room {
     }
 
     /// Its slots are emptied when the room settles.
-    fn unpublish(&mut self, id: TrackId) {
+    pub(super) fn unpublish(&mut self, id: TrackId) {
         let Some(track) = self.tracks.remove(&id) else { return };
         if let Some(owner) = self.participants.get_mut(&track.owner) {
             owner.publisher.tracks.retain(|t| *t != id);
@@ -256,6 +259,9 @@ impl Room {
         self.timers.disarm(Timer::Unwatched(id));
         self.command(Command::Unpublish { track: id });
         self.stale.reranked = true;
+        for participant in self.participants.values_mut() {
+            participant.subscriber.states.remove(&id);
+        }
         let (track, participant) = (id.to_string(), track.owner.to_string());
         self.tell_all(&Event::TrackUnpublished(TrackUnpublished { track, participant }));
     }
@@ -281,6 +287,7 @@ impl Room {
             for slot in slots.iter_mut() {
                 let Some(bound) = &mut slot.bound else { continue };
                 bound.state = SlotState::Waiting;
+                self.stale.states.insert((id, bound.candidate.track));
                 let (mid, track) = (slot.mid.clone(), Some(bound.candidate.track));
                 self.out.push_back(super::Output::Engine(Command::Bind { peer, mid, track }));
             }
@@ -295,6 +302,7 @@ impl Room {
         for slot in gone.iter() {
             let Some(bound) = slot.bound else { continue };
             self.unwatch(bound.candidate.track, id);
+            self.stale.states.insert((id, bound.candidate.track));
             self.tell(id, &Event::SlotBind(super::membership::binding(slot.mid.as_str(), None, Why::View)));
         }
     }

@@ -10,6 +10,7 @@ use super::slots::Wish;
 use super::{At, Room};
 use crate::engine::Command;
 use crate::ids::{ParticipantId, TrackId};
+use rustc_hash::FxHashSet;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -202,7 +203,7 @@ impl Room {
     }
 
     /// To whom, when not to everybody.
-    fn check_say(&self, data: &Say) -> Result<Option<Vec<ParticipantId>>, ApiError> {
+    fn check_say(&self, data: &Say) -> Result<Option<FxHashSet<ParticipantId>>, ApiError> {
         let limits = &self.settings.limits;
         if !(1..=TOPIC).contains(&data.topic.len()) {
             return Err(bad("topic: 1 to 64 bytes"));
@@ -226,7 +227,7 @@ impl Room {
                 ApiError::new(ErrorCode::NotFound, format!("to: there is no participant {shown:?}"))
             })
         };
-        to.iter().map(known).collect::<Result<Vec<_>, _>>().map(Some)
+        to.iter().map(known).collect::<Result<_, _>>().map(Some)
     }
 
     fn refuse(

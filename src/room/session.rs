@@ -22,7 +22,14 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub fn new(id: String, secret: String, socket: SocketId, limits: &RoomLimits, ping: Duration, now: Instant) -> Self {
+    pub fn new(
+        id: String,
+        secret: String,
+        socket: SocketId,
+        limits: &RoomLimits,
+        ping: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
             id,
             secret,
@@ -194,7 +201,8 @@ pub(super) enum Verdict {
 
 impl Pace {
     fn new(rate: u32, burst: u32, now: Instant) -> Self {
-        let bucket = |rate, size| Bucket { rate: f64::from(rate), size: f64::from(size), level: f64::from(size), at: now };
+        let bucket =
+            |rate, size| Bucket { rate: f64::from(rate), size: f64::from(size), level: f64::from(size), at: now };
         Self { requests: bucket(rate, burst), refusals: bucket(rate, burst.saturating_mul(8)) }
     }
 

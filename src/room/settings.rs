@@ -78,7 +78,7 @@ pub struct RoomLimits {
 impl Default for RoomLimits {
     fn default() -> Self {
         Self {
-            frame_bytes: 256 * 1024,
+            frame_bytes: 512 * 1024,
             participants: 1000,
             tracks: 8,
             audio_slots: 20,

@@ -88,7 +88,8 @@ impl Wish {
     /// Which field makes no sense.
     pub fn read(view: View) -> Result<Self, String> {
         let id = |name: String| name.parse().map_err(|()| format!("tracks: {name:?} is not a track id"));
-        let tracks = view.tracks.into_iter().map(|(name, wish)| Ok((id(name)?, wish))).collect::<Result<_, String>>()?;
+        let tracks =
+            view.tracks.into_iter().map(|(name, wish)| Ok((id(name)?, wish))).collect::<Result<_, String>>()?;
         let follow = match view.follow.as_deref() {
             None => None,
             Some("speaker") => Some(Follow::Speaker),
@@ -311,7 +312,8 @@ impl Row {
     /// Keeps what is wanted still.
     fn new(slots: &Slots, wanted: &Wanted, kind: Kind) -> Self {
         let wants: FxHashMap<TrackId, Want> = wanted.of(kind).iter().map(|w| (w.candidate.track, *w)).collect();
-        let keep = |slot: &Slot| slot.bound.and_then(|b| wants.get(&b.candidate.track)).copied().filter(|_| slot.active);
+        let keep =
+            |slot: &Slot| slot.bound.and_then(|b| wants.get(&b.candidate.track)).copied().filter(|_| slot.active);
         let count = slots.of(kind).iter().map(|s| s.number + 1).max().unwrap_or(0);
         let mut cells = vec![Cell::default(); count];
         for slot in slots.of(kind) {
@@ -458,10 +460,26 @@ mod tests {
         let cases = [
             (serde_json::json!({}), vec![20, 30, 40, 50], vec![]),
             (serde_json::json!({"audioN": 1, "lastN": 2}), vec![20], vec![21, 31]),
-            (serde_json::json!({"tracks": {"t61": {"w": 1, "h": 1}, "t51": {"w": 9, "h": 9}}}), vec![20, 30, 40, 50], vec![51, 61]),
-            (serde_json::json!({"tracks": {"t61": {"priority": 1}, "t51": {"w": 9, "h": 9}, "t11": {}}, "lastN": 1}), vec![20, 30, 40, 50], vec![61, 51, 21]),
-            (serde_json::json!({"tracks": {"t61": {"paused": true}, "t20": {"paused": true}}, "lastN": 9}), vec![30, 40, 50, 60], vec![21, 31, 41, 51]),
-            (serde_json::json!({"tracks": {"t60": {}}, "follow": "p5", "lastN": 1}), vec![60, 20, 30, 40], vec![51, 21]),
+            (
+                serde_json::json!({"tracks": {"t61": {"w": 1, "h": 1}, "t51": {"w": 9, "h": 9}}}),
+                vec![20, 30, 40, 50],
+                vec![51, 61],
+            ),
+            (
+                serde_json::json!({"tracks": {"t61": {"priority": 1}, "t51": {"w": 9, "h": 9}, "t11": {}}, "lastN": 1}),
+                vec![20, 30, 40, 50],
+                vec![61, 51, 21],
+            ),
+            (
+                serde_json::json!({"tracks": {"t61": {"paused": true}, "t20": {"paused": true}}, "lastN": 9}),
+                vec![30, 40, 50, 60],
+                vec![21, 31, 41, 51],
+            ),
+            (
+                serde_json::json!({"tracks": {"t60": {}}, "follow": "p5", "lastN": 1}),
+                vec![60, 20, 30, 40],
+                vec![51, 21],
+            ),
             (serde_json::json!({"follow": "speaker"}), vec![20, 30, 40, 50], vec![31]),
             (serde_json::json!({"tracks": {"t777": {}}, "follow": "p777"}), vec![20, 30, 40, 50], vec![]),
         ];
@@ -472,7 +490,9 @@ mod tests {
 
     #[test]
     fn a_view_that_makes_no_sense_names_the_field() {
-        for (json, field) in [(serde_json::json!({"tracks": {"x": {}}}), "tracks"), (serde_json::json!({"follow": "me"}), "follow")] {
+        for (json, field) in
+            [(serde_json::json!({"tracks": {"x": {}}}), "tracks"), (serde_json::json!({"follow": "me"}), "follow")]
+        {
             let error = Wish::read(serde_json::from_value(json).expect("a view")).expect_err("nonsense");
             assert!(error.starts_with(field), "{error}");
         }

@@ -23,26 +23,30 @@ pub(super) enum Rewatch {
 impl Room {
     /// Does what follows from an input. A second call does nothing.
     pub(super) fn settle(&mut self, at: At) {
-        if self.stale.reranked {
-            self.rerank();
-            self.stale.subscribers.extend(self.participants.keys());
-        }
+        self.rerank();
         for id in std::mem::take(&mut self.stale.subscribers) {
             self.reconcile(id);
+        }
+        for (id, track) in std::mem::take(&mut self.stale.states) {
+            self.tell_state(id, track);
         }
         for track in std::mem::take(&mut self.stale.watched) {
             self.review_layers(at, track);
         }
     }
 
-    /// Brings the ranking up to date.
+    /// Brings the ranking up to date, if it is not. Another ranking concerns everybody.
     pub(super) fn rerank(&mut self) {
+        if !std::mem::take(&mut self.stale.reranked) {
+            return;
+        }
         let owners = self.speakers.order().iter().filter_map(|p| self.participants.get(p));
         let tracks = owners.flat_map(|p| &p.publisher.tracks).filter_map(|t| self.tracks.get(t));
         let ranking = Ranking::new(tracks.map(|t| (t.kind, t.candidate())));
-        let changed = ranking != self.stale.ranking;
-        self.stale.reranked = changed && self.stale.reranked;
-        self.stale.ranking = ranking;
+        if ranking != self.stale.ranking {
+            self.stale.ranking = ranking;
+            self.stale.subscribers.extend(self.participants.keys());
+        }
     }
 
     fn wanted(&self, participant: &Participant) -> Wanted {
@@ -128,7 +132,9 @@ impl Room {
 
     /// Empties or fills one slot. The tracks concerned.
     fn rebind(&mut self, id: ParticipantId, change: Rebind) -> [TrackId; 2] {
-        let Some(subscriber) = self.participants.get_mut(&id).map(|p| &mut p.subscriber) else { return [TrackId(0); 2] };
+        let Some(subscriber) = self.participants.get_mut(&id).map(|p| &mut p.subscriber) else {
+            return [TrackId(0); 2];
+        };
         let Some(peer) = subscriber.link.peer else { return [TrackId(0); 2] };
         let follows_view = subscriber.wish.is_some();
         let Some(slot) = subscriber.slots.slot_mut(change.kind, change.number) else { return [TrackId(0); 2] };
@@ -259,7 +265,7 @@ impl Room {
     }
 
     /// Nobody has watched a track for a while.
-    pub(super) fn unwatched(&mut self, _at: At, id: TrackId) {
+    pub(super) fn unwatched(&mut self, id: TrackId) {
         let Some(track) = self.tracks.get_mut(&id).filter(|t| t.watchers.is_empty() && !t.unwanted) else { return };
         track.unwanted = true;
         let (owner, event) = (track.owner, Event::PublishLayers(track.layers()));

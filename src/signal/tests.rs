@@ -136,6 +136,7 @@ fn peer_config() -> PeerConfig {
         dtls: DtlsConfig { role: DtlsRole::Server, fingerprints: Vec::new() },
         receive: Vec::new(),
         send: Vec::new(),
+        cname: "test".into(),
     }
 }
 

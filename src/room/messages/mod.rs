@@ -9,12 +9,12 @@ pub use event::{
     TrackState, TrackStateKind, TrackUnpublished, Why,
 };
 pub use request::{
-    Candidate, Hello, Moderate, ModerateAction, Negotiate, Nothing, Pc, Record, RecordAction, Request, Resume, Say, Set,
-    SetTrack, Source, TrackOffer, View, ViewTrack,
+    Candidate, Hello, Moderate, ModerateAction, Negotiate, Nothing, Pc, Record, RecordAction, Request, Resume, Say,
+    Set, SetTrack, Source, TrackOffer, View, ViewTrack,
 };
 pub use state::{
-    Connection, IceServer, Layer, MidTrack, Negotiated, Participant, Revs, Room, Said, ServerLimits, SlotBinding, Slots,
-    Snapshot, Stats, Track, Welcome, You,
+    Connection, IceServer, Layer, MidTrack, Negotiated, Participant, Revs, Room, Said, ServerLimits, SlotBinding,
+    Slots, Snapshot, Stats, Track, Welcome, You,
 };
 
 use serde::de::DeserializeOwned;
@@ -119,6 +119,9 @@ pub(super) fn text<T: Serialize>(value: &T) -> Arc<str> {
 /// `bad_request` that names the field.
 pub fn parse<T: DeserializeOwned>(data: Value) -> Result<T, ApiError> {
     let data = if data.is_null() { Value::Object(Default::default()) } else { data };
+    if !data.is_object() {
+        return Err(ApiError::new(ErrorCode::BadRequest, "data: not an object"));
+    }
     serde_path_to_error::deserialize(data).map_err(|e| {
         let path = e.path().to_string();
         let inner = e.into_inner();

@@ -1,8 +1,8 @@
 //! What there is in a room, and the data of every answer.
 use super::{Message, PublishLayers, SlotsNeed, SpeakerLevel, TrackState};
 use crate::engine::api::PeerStats;
-use crate::room::messages::Source;
 use crate::room::Grants;
+use crate::room::messages::Source;
 use crate::rtp::Kind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
