@@ -142,10 +142,11 @@ impl Hub {
 
     /// The room of this name, made if it is not there. Errors: `unavailable` while draining, `limit_reached`.
     pub fn enter(&self, name: &RoomName) -> Result<RoomLink, ApiError> {
-        if self.is_draining() {
-            return Err(retryable(ErrorCode::Unavailable, "the server is going away", 1000));
-        }
         let mut rooms = self.0.lock();
+        // Looked at under the lock, so that a drain misses no room.
+        if self.is_draining() {
+            return Err(going_away());
+        }
         if let Some(entry) = rooms.by_name.get(name) {
             return Ok(RoomLink::new(entry));
         }
@@ -336,6 +337,10 @@ impl Drop for RoomLink {
         self.0.links.fetch_sub(1, Relaxed);
         self.0.nudged.notify_one();
     }
+}
+
+pub(super) fn going_away() -> ApiError {
+    retryable(ErrorCode::Unavailable, "the server is going away", 1000)
 }
 
 fn retryable(code: ErrorCode, message: &str, retry_after_ms: u64) -> ApiError {
