@@ -16,7 +16,8 @@ export async function startServer({ args = [], env = {}, advertise } = {}) {
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build --release`);
   const [httpPort, udpPort] = [await freeTcpPort(), await freeUdpPort()];
   const url = `http://127.0.0.1:${httpPort}`;
-  const flags = ['--http', `127.0.0.1:${httpPort}`, '--udp', `127.0.0.1:${udpPort}`];
+  // Pages that were closed are waited for (a tab may come back): not here.
+  const flags = ['--drain', '1s', '--http', `127.0.0.1:${httpPort}`, '--udp', `127.0.0.1:${udpPort}`];
   if (advertise) flags.push('--advertise', advertise);
   const child = spawn(BINARY, [...flags, ...args], { env: { ...process.env, NO_COLOR: '1', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   const log = [];

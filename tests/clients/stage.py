@@ -29,7 +29,7 @@ class Server:
         http, udp = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
         self.url = f"http://127.0.0.1:{http}"
         self._log = open(ARTIFACTS / f"{name}.log", "w")
-        command = [BINARY, "--http", f"127.0.0.1:{http}", "--udp", f"127.0.0.1:{udp}"]
+        command = [BINARY, "--drain", "1s", "--http", f"127.0.0.1:{http}", "--udp", f"127.0.0.1:{udp}"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         until = time.monotonic() + 10
         while True:
