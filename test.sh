@@ -33,6 +33,7 @@ main() {
   section build cargo build --locked --release --workspace
   section measure browsers measure
   section browsers browsers
+  section endurance browsers endurance
   section clients clients
   summary
 }
@@ -82,14 +83,11 @@ sdk() {
 }
 
 browsers() {
-  local tests=(tests/browser/*.test.js) file status=0
-  case ${1:-} in
-    measure) tests=(tests/browser/measure.test.js) ;;
-    *) tests=("${tests[@]/*measure.test.js/}") ;;
-  esac
+  local file status=0
   # One file after the other: two cores carry one call at a time.
-  for file in "${tests[@]}"; do
-    [[ -z $file ]] || node --test --test-reporter=spec "$file" || status=1
+  for file in tests/browser/${1:-*}.test.js; do
+    [[ -z ${1:-} && $file =~ (measure|endurance)\.test ]] && continue
+    node --test --test-reporter=spec "$file" || status=1
   done
   return $status
 }
