@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test, after installing what they need (Debian or Ubuntu, with Rust).
+# Runs every test, after installing what they need (Debian 12 or newer, with Rust).
 #
 #   ./test.sh                    everything
 #   ./test.sh browsers clients   only these sections (see `main` below for their names)
