@@ -29,7 +29,7 @@ main() {
   section licences licences
   section rust timeout 2400 cargo test --locked --workspace --no-fail-fast
   section sdk sdk
-  section fuzz timeout 900 bash fuzz/run.sh
+  section fuzz timeout 1200 bash fuzz/run.sh 10
   section build cargo build --locked --release --workspace
   section measure browsers measure
   section browsers browsers

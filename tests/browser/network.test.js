@@ -71,6 +71,17 @@ scenario('UDP alone is gone for a while: media heals', { ...RELAYED, timeout: 90
   assert.deepEqual([await left(ada), await left(bob)], [[], []]);
 });
 
+scenario('a server that dies and comes back: everybody is in the room again', { timeout: 90_000 }, async (stage) => {
+  const ada = await stage.guest({ name: 'Ada', id: 1 });
+  const bob = await stage.guest({ name: 'Bob', id: 2 });
+  await allSeeAll(ada, bob);
+  const seen = await bob.report(ada);
+  await stage.replaceServer();
+  await Promise.all([ada, bob].map((guest) => guest.until(`room.state.phase === 'live' && room.participants.size === 2`, 30_000)));
+  await bob.sees(ada, { fresh: seen.fresh + 20, heardMs: seen.heardMs + 500 }, 30_000);
+  await allSeeAll(ada, bob);
+});
+
 scenario('an ICE restart does not disturb', {}, async (stage) => {
   const ada = await stage.guest({ name: 'Ada', id: 1 });
   const bob = await stage.guest({ name: 'Bob', id: 2 });
