@@ -45,6 +45,8 @@ export class Room extends Emitter {
     this._joinedOnce = false;
     /** @type {any} */
     this._down = null;
+    /** @type {number | undefined} since when sound and picture are interrupted */
+    this._mediaSince = undefined;
 
     const url = socketUrl(options.url ?? globalThis.location?.origin ?? 'http://localhost:8080');
     this._store = new SessionStore(options.persist === false ? null : `exedra:${url}:${options.room ?? ''}`, options.storage);
