@@ -44,17 +44,34 @@ impl Default for Grants {
 #[derive(Debug)]
 pub enum Input {
     /// The first frame of a socket, already authenticated. `id` is the request's id.
-    Hello { socket: SocketId, id: u64, hello: super::messages::Hello, claims: Claims },
+    Hello {
+        socket: SocketId,
+        id: u64,
+        hello: super::messages::Hello,
+        claims: Claims,
+    },
     /// A later frame: a text that is JSON, within the size limit, and an object with `id` and `type`.
-    Request { socket: SocketId, request: super::messages::Request },
+    Request {
+        socket: SocketId,
+        request: super::messages::Request,
+    },
     /// The heartbeat was answered.
-    Pong { socket: SocketId },
-    SocketClosed { socket: SocketId },
+    Pong {
+        socket: SocketId,
+    },
+    SocketClosed {
+        socket: SocketId,
+    },
     /// WHIP and WHEP.
-    Http { http: HttpId, request: HttpRequest },
+    Http {
+        http: HttpId,
+        request: HttpRequest,
+    },
     Engine(Event),
     /// The server goes away: tell every session `bye`, then close 1001.
-    Drain { url: Option<String> },
+    Drain {
+        url: Option<String>,
+    },
 }
 
 #[derive(Debug)]
@@ -77,11 +94,21 @@ pub enum HttpKind {
 /// What a room wants done, in order.
 #[derive(Debug)]
 pub enum Output {
-    Send { socket: SocketId, text: Arc<str> },
+    Send {
+        socket: SocketId,
+        text: Arc<str>,
+    },
     /// Send what is queued, then close.
-    Close { socket: SocketId, code: u16, reason: &'static str },
+    Close {
+        socket: SocketId,
+        code: u16,
+        reason: &'static str,
+    },
     Engine(Command),
-    Http { http: HttpId, response: HttpResponse },
+    Http {
+        http: HttpId,
+        response: HttpResponse,
+    },
     /// Nobody is in the room and no session waits to resume: it can be dropped.
     Empty,
 }
@@ -89,11 +116,19 @@ pub enum Output {
 #[derive(Debug)]
 pub enum HttpResponse {
     /// 201: `resource` is the last segment of `Location`, unguessable (128 random bits): it is the capability to PATCH and DELETE.
-    Created { participant: ParticipantId, resource: String, etag: String, sdp: String },
+    Created {
+        participant: ParticipantId,
+        resource: String,
+        etag: String,
+        sdp: String,
+    },
     /// 204, nothing more to say (trickle, DELETE of what is there).
     Done,
     /// 200: an ICE restart with its fragment and new ETag.
-    Restarted { etag: String, fragment: String },
+    Restarted {
+        etag: String,
+        fragment: String,
+    },
     /// Mapped to a status: bad_request 400, forbidden 403, not_found 404, conflict 409, `precondition` 412, unsupported 422, limit_reached 503.
     Failed(super::messages::ApiError),
     PreconditionFailed,
