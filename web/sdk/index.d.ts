@@ -22,6 +22,8 @@ export interface JoinOptions {
   persist?: boolean;
   /** How long the first connection is tried, in milliseconds; 0 for ever. Default: 20000. */
   joinTimeoutMs?: number;
+  /** What this client is, for the server's log: `my-app/1.0`. */
+  client?: string;
   /** For tests and other environments. */
   WebSocket?: any;
   RTCPeerConnection?: any;
