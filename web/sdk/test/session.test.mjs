@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { beforeEach, afterEach, mock, test } from 'node:test';
 import { createRoom, joinRoom } from '../exedra.js';
 import { backoff } from '../backoff.js';
-import { FakeServer, FakeSocket, options, pass, settle } from './fakes.mjs';
+import { FakePeerConnection, FakeServer, FakeSocket, options, pass, settle } from './fakes.mjs';
 
 let server;
 let room;
@@ -160,6 +160,7 @@ test('fatal close codes end it with a reason; the others come back', async () =>
   for (const code of [1001, 1006, 4408, 4429, 4500]) {
     server = new FakeServer();
     room = await joinRoom(options());
+    for (const pc of FakePeerConnection.all) pc.become('connected');
     server.socket.drop(code);
     for (let waited = 0; waited < 6000; waited += 500) {
       server.socket.tell({ type: 'ping', t: waited });
