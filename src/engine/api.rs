@@ -190,4 +190,6 @@ pub struct StreamStats {
     pub keyframe_requests: u64,
     /// Interarrival jitter in milliseconds (RFC 3550 section 6.4.1).
     pub jitter_ms: f64,
+    /// Bits a second over about two seconds; of a slot: of the stream that it forwards.
+    pub bitrate_bps: u64,
 }

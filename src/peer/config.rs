@@ -1,4 +1,7 @@
 //! What negotiation decides and the engine carries out.
+use std::fmt;
+use std::str::FromStr;
+
 use crate::ids::{Mid, Rid};
 use crate::rtp::{Codec, ExtensionMap, Kind, PayloadType, Ssrc};
 
@@ -11,6 +14,8 @@ pub struct PeerConfig {
     pub receive: Vec<ReceiveMedia>,
     /// m-lines on which we send to the peer: its slots, in SDP order (connection `sub`, WHEP).
     pub send: Vec<SendMedia>,
+    /// The canonical name (RFC 3550 section 6.5.1) of everything we send, as the answer says it in `a=ssrc`.
+    pub cname: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +31,8 @@ pub struct IceCredentials {
     pub pwd: String,
 }
 
-impl std::fmt::Debug for IceCredentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "IceCredentials({}, …)", self.ufrag)
     }
 }
@@ -61,6 +66,63 @@ pub enum FingerprintHash {
     Sha512,
 }
 
+impl FingerprintHash {
+    pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha384, Self::Sha512];
+
+    /// As the "Hash Function Textual Names" registry spells it (RFC 8122 section 5).
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha-256",
+            Self::Sha384 => "sha-384",
+            Self::Sha512 => "sha-512",
+        }
+    }
+    /// Length of a value in bytes.
+    pub fn size(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+            Self::Sha512 => 64,
+        }
+    }
+}
+
+/// The value of `a=fingerprint` (RFC 8122 section 5): the hash, a space, and hexadecimal bytes with colons between.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.hash.name())?;
+        for (i, byte) in self.value.iter().enumerate() {
+            write!(f, "{}{byte:02X}", if i == 0 { ' ' } else { ':' })?;
+        }
+        Ok(())
+    }
+}
+
+/// Not a fingerprint, or one of a hash that is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a fingerprint is sha-256, sha-384 or sha-512 and as many bytes as that has, in hexadecimal with colons between"
+)]
+pub struct InvalidFingerprint;
+
+impl FromStr for Fingerprint {
+    type Err = InvalidFingerprint;
+    /// The inverse of `Display`; letters may be of either case.
+    fn from_str(text: &str) -> Result<Self, InvalidFingerprint> {
+        let (name, hex) = text.trim().split_once(' ').ok_or(InvalidFingerprint)?;
+        let hash = FingerprintHash::ALL.into_iter().find(|h| h.name().eq_ignore_ascii_case(name));
+        let hash = hash.ok_or(InvalidFingerprint)?;
+        let mut value = Vec::with_capacity(hash.size());
+        for byte in hex.trim().split(':').take(hash.size() + 1) {
+            if byte.len() != 2 || !byte.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(InvalidFingerprint);
+            }
+            value.push(u8::from_str_radix(byte, 16).map_err(|_| InvalidFingerprint)?);
+        }
+        if value.len() == hash.size() { Ok(Self { hash, value }) } else { Err(InvalidFingerprint) }
+    }
+}
+
 /// An m-line on which we receive.
 #[derive(Clone, Debug)]
 pub struct ReceiveMedia {
@@ -73,7 +135,7 @@ pub struct ReceiveMedia {
     pub rids: Vec<Rid>,
     /// Streams declared by `a=ssrc`, each with its RTX SSRC by `a=ssrc-group:FID`. Empty if none are declared.
     pub ssrcs: Vec<DeclaredSsrc>,
-    /// False while the m-line's direction is `inactive` or `recvonly`, or it was stopped.
+    /// False while the direction is `inactive`: the client paused it, or offered only to receive. A stopped m-line is not listed.
     pub active: bool,
 }
 
@@ -94,6 +156,7 @@ pub struct SendMedia {
     pub ssrc: Ssrc,
     /// Present when RTX was negotiated for at least one codec.
     pub rtx_ssrc: Option<Ssrc>,
+    /// False while the direction is `inactive`. A stopped m-line is not listed.
     pub active: bool,
 }
 

@@ -1,4 +1,214 @@
 //! A room, purely: who is in it, what they publish, who gets which track in which slot, and what each session is told.
 //! No I/O and no clock: `signal` runs one task for each room around it, so a panic ends one room and no other.
+//!
+//! Read `Room` first, then follow a request (`requests`), what it changes (`membership`, `negotiation`), and what follows
+//! from it for the slots (`subscriptions`, and `slots` for the rules).
 pub mod api;
 pub mod messages;
+pub mod settings;
+
+mod http;
+mod media;
+mod membership;
+mod negotiation;
+mod participant;
+mod requests;
+mod session;
+mod slots;
+mod speakers;
+mod subscriptions;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use api::{Claims, Grants, HttpId, HttpKind, HttpRequest, HttpResponse, Input, Output, SocketId};
+pub use settings::{IdSource, RoomLimits, RoomSettings};
+
+use crate::engine::Command;
+use crate::ids::{ParticipantId, PeerId, RoomId, TrackId};
+use messages::{Event, Message, Pc};
+use participant::{Participant, Track};
+use rand::rngs::StdRng;
+use rustc_hash::FxHashMap;
+use session::EventText;
+use slots::Ranking;
+use speakers::Speakers;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use timers::{Timer, Timers};
+
+/// One room: facts go in by `handle`, what is to be done comes out by `poll_output`.
+#[derive(Debug)]
+pub struct Room {
+    id: RoomId,
+    about: messages::Room,
+    settings: Arc<RoomSettings>,
+    ids: Arc<IdSource>,
+    rng: StdRng,
+    participants: BTreeMap<ParticipantId, Participant>,
+    tracks: BTreeMap<TrackId, Track>,
+    /// By topic.
+    retained: BTreeMap<String, Message>,
+    speakers: Speakers,
+    index: Index,
+    /// Requests for `stats` that wait for the engine, by token.
+    queries: FxHashMap<u64, media::Query>,
+    last_query: u64,
+    timers: Timers,
+    stale: Stale,
+    out: VecDeque<Output>,
+}
+
+/// Who is meant by what.
+#[derive(Debug, Default)]
+struct Index {
+    sockets: FxHashMap<SocketId, ParticipantId>,
+    /// Keyed by what clients send, so hashed with a seed.
+    sessions: HashMap<String, ParticipantId>,
+    resources: HashMap<String, ParticipantId>,
+    identities: HashMap<String, BTreeSet<ParticipantId>>,
+    peers: FxHashMap<PeerId, (ParticipantId, Pc)>,
+}
+
+/// What an input has put out of date, and `settle` brings up to date again, once.
+#[derive(Debug, Default)]
+struct Stale {
+    ranking: Ranking,
+    /// The ranking no longer is that of the room: every subscriber may want something else.
+    reranked: bool,
+    subscribers: BTreeSet<ParticipantId>,
+    /// Tracks that got their first watcher or lost one.
+    watched: BTreeSet<TrackId>,
+    /// What somebody was told of a track.
+    states: BTreeSet<(ParticipantId, TrackId)>,
+}
+
+/// The time of an input: the monotonic clock for deadlines, Unix milliseconds for what people read.
+#[derive(Clone, Copy, Debug)]
+struct At {
+    now: Instant,
+    wall_ms: u64,
+}
+
+impl Room {
+    /// An empty room. `rng` makes secrets, resource ids and ICE credentials: seed it from the operating system, save in
+    /// a simulation.
+    pub fn new(
+        id: RoomId,
+        name: &str,
+        settings: Arc<RoomSettings>,
+        ids: Arc<IdSource>,
+        rng: StdRng,
+        wall_ms: u64,
+    ) -> Self {
+        let about = messages::Room { name: name.into(), locked: false, recording: false, started_at_ms: wall_ms };
+        Self {
+            id,
+            about,
+            settings,
+            ids,
+            rng,
+            participants: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            retained: BTreeMap::new(),
+            speakers: Speakers::default(),
+            index: Index::default(),
+            queries: FxHashMap::default(),
+            last_query: 0,
+            timers: Timers::default(),
+            stale: Stale::default(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Takes one fact. Whatever the client sent, it is answered and nothing breaks.
+    pub fn handle(&mut self, now: Instant, wall_ms: u64, input: Input) {
+        let at = At { now, wall_ms };
+        match input {
+            Input::Hello { socket, id, hello, claims } => self.hello(at, socket, id, hello, claims),
+            Input::Request { socket, request } => self.request(at, socket, request),
+            Input::Pong { socket } => self.pong(at, socket),
+            Input::SocketClosed { socket } => self.socket_closed(at, socket),
+            Input::Http { http, request } => self.http(at, http, request),
+            Input::Engine(event) => self.engine_event(at, event),
+            Input::Drain { url } => self.dissolve("draining", url.as_deref(), 1001),
+        }
+        self.settle(at);
+        if self.participants.is_empty() {
+            self.emptied();
+        }
+    }
+
+    /// Does what has become due.
+    pub fn handle_timeout(&mut self, now: Instant, wall_ms: u64) {
+        let at = At { now, wall_ms };
+        let was_empty = self.participants.is_empty();
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Participant(participant) => self.participant_due(at, participant),
+                Timer::Stats(token) => self.stats_overdue(token),
+                Timer::Unwatched(track) => self.unwatched(track),
+                Timer::Speakers => self.speakers_due(at),
+            }
+        }
+        self.settle(at);
+        if self.participants.is_empty() && !was_empty {
+            self.emptied();
+        }
+    }
+
+    /// When to call `handle_timeout` at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The next thing to do. Ask until there is none, after every `handle` and `handle_timeout`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// How many there are, those of WHIP and WHEP included.
+    pub fn participants(&self) -> usize {
+        self.participants.len()
+    }
+
+    /// Nobody is here any more. Should somebody come before the room is dropped, it begins anew.
+    fn emptied(&mut self) {
+        self.retained.clear();
+        self.out.push_back(Output::Empty);
+    }
+
+    fn command(&mut self, command: Command) {
+        self.out.push_back(Output::Engine(command));
+    }
+
+    /// Tells every session.
+    fn tell_all(&mut self, event: &Event) {
+        self.tell_those(event, |_| true);
+    }
+
+    fn tell_those(&mut self, event: &Event, who: impl Fn(&Participant) -> bool) {
+        let text = EventText::new(event);
+        for participant in self.participants.values_mut().filter(|p| who(p)) {
+            if let Some(session) = participant.session_mut() {
+                session.tell(&text, &mut self.out);
+            }
+        }
+    }
+
+    /// Tells one session, and answers the event's number there.
+    fn tell(&mut self, participant: ParticipantId, event: &Event) -> u64 {
+        let session = self.participants.get_mut(&participant).and_then(Participant::session_mut);
+        session.map_or(0, |s| s.tell(&EventText::new(event), &mut self.out))
+    }
+
+    /// 128 random bits, in hexadecimal.
+    fn secret(&mut self) -> String {
+        format!("{:032x}", rand::Rng::random::<u128>(&mut self.rng))
+    }
+}
+
+/// How long a video track may go unwatched before its publisher is told to send nothing of it.
+const UNWATCHED: Duration = Duration::from_secs(5);

@@ -91,6 +91,12 @@ impl<M: Copy> History<M> {
         &mut self.ring[start..start + len]
     }
 
+    /// The space reserved last, as it was filled.
+    pub fn reserved(&self) -> &[u8] {
+        let start = self.offset(self.head);
+        self.ring.get(start..start + self.reserved).unwrap_or_default()
+    }
+
     /// Keeps the first `used_len` bytes of the space reserved last as packet `seq`. Fails, and forgets them, when the packet is
     /// here already, or too old for the index.
     pub fn commit(&mut self, seq: SeqNo, used_len: usize, at: Instant, meta: M) -> Result<(), DropReason> {

@@ -1,10 +1,12 @@
 //! Vocabulary of the wire: sequence numbers, headers, header extensions, codec descriptors, RTCP.
 //! Pure, bounded, and free of allocation where a packet passes.
+pub mod clock;
 pub mod codec;
 pub mod dd;
 pub mod extension;
 pub mod header;
 pub mod history;
+pub mod packet;
 pub mod receiver;
 pub mod rtcp;
 pub mod seq;

@@ -103,6 +103,16 @@ pub enum Kind {
     Video,
 }
 
+impl Kind {
+    /// Ticks a second of the RTP clock, of all codecs of this kind that the server knows.
+    pub fn clock_rate(self) -> u32 {
+        match self {
+            Kind::Audio => 48_000,
+            Kind::Video => 90_000,
+        }
+    }
+}
+
 /// A codec, with those of its parameters that decide whether a decoder takes the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Codec {
@@ -155,10 +165,7 @@ impl Codec {
     }
     /// Ticks a second of the RTP clock.
     pub fn clock_rate(self) -> u32 {
-        match self.kind() {
-            Kind::Audio => 48_000,
-            Kind::Video => 90_000,
-        }
+        self.kind().clock_rate()
     }
 }
 

@@ -1,0 +1,186 @@
+//! What the engine has to say.
+use super::messages::{ApiError, ErrorCode, Event, LeftWhy, Pc, Stats};
+use super::participant::Origin;
+use super::requests::Reply;
+use super::timers::Timer;
+use super::{At, Room};
+use crate::engine::api::{self as engine, Command, PeerFailure, PeerStats, SlotState};
+use crate::ids::{Mid, ParticipantId, PeerId, TrackId};
+use std::time::Duration;
+
+/// How long the engine may take to answer a `stats`.
+const STATS: Duration = Duration::from_secs(2);
+/// How long tracks wait for another connection after theirs was closed on purpose.
+const CLOSED: Duration = Duration::from_secs(5);
+
+/// A `stats` request that waits.
+#[derive(Debug)]
+pub(super) struct Query {
+    participant: ParticipantId,
+    request: u64,
+    /// Those that have not answered yet.
+    waiting: Vec<(PeerId, Pc)>,
+    stats: Stats,
+}
+
+impl Room {
+    pub(super) fn engine_event(&mut self, at: At, event: engine::Event) {
+        if event.room() != self.id {
+            return;
+        }
+        match event {
+            engine::Event::PeerConnected { peer, .. } => self.peer_down(peer, false),
+            engine::Event::PeerDisconnected { peer, .. } => self.peer_down(peer, true),
+            engine::Event::PeerFailed { peer, why, .. } => self.peer_failed(at, peer, why),
+            engine::Event::TrackLive { track, .. } => self.track_stalled(track, false),
+            engine::Event::TrackStalled { track, .. } => self.track_stalled(track, true),
+            engine::Event::SlotState { peer, mid, track, state, .. } => self.slot_state(peer, &mid, track, state),
+            engine::Event::Speakers { speakers, .. } => self.heard_speakers(at, &speakers),
+            engine::Event::Stats { peer, token, stats, .. } => self.stats_came(peer, token, *stats),
+            engine::Event::RoomFailed { .. } => self.dissolve("media failed", None, 4500),
+        }
+    }
+
+    fn peer_down(&mut self, peer: PeerId, down: bool) {
+        let Some((id, pc)) = self.index.peers.get(&peer).copied() else { return };
+        if let Some(participant) = self.participants.get_mut(&id) {
+            participant.link_mut(pc).down = down;
+            self.review_connection(id);
+        }
+    }
+
+    /// The association is dead. What was published over it waits a while for another; a WHIP or WHEP peer is nothing else.
+    fn peer_failed(&mut self, at: At, peer: PeerId, why: PeerFailure) {
+        let Some((id, pc)) = self.index.peers.get(&peer).copied() else { return };
+        let Some(participant) = self.participants.get_mut(&id) else { return };
+        if let Origin::Http { .. } = participant.origin {
+            let why = if why == PeerFailure::Closed { LeftWhy::Left } else { LeftWhy::Failed };
+            return self.leave(id, why);
+        }
+        participant.link_mut(pc).negotiation = None;
+        let patience = if why == PeerFailure::Closed { CLOSED } else { self.settings.grace };
+        let mut tracks = Vec::new();
+        match pc {
+            Pc::Pub if participant.publisher.tracks.is_empty() => {}
+            Pc::Pub => {
+                participant.publisher.orphaned_until = Some(at.now + patience);
+                tracks.clone_from(&participant.publisher.tracks);
+            }
+            Pc::Sub => {
+                let slots = std::mem::take(&mut participant.subscriber.slots);
+                self.drop_slots(id, slots);
+            }
+        }
+        self.remove_peer(id, pc);
+        for track in tracks {
+            self.track_stalled(track, true);
+        }
+        self.review_connection(id);
+        self.arm_participant(id);
+    }
+
+    fn track_stalled(&mut self, id: TrackId, stalled: bool) {
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        if std::mem::replace(&mut track.stalled, stalled) != stalled {
+            self.review_watchers(id);
+        }
+    }
+
+    fn slot_state(&mut self, peer: PeerId, mid: &Mid, track: TrackId, state: SlotState) {
+        let Some((id, Pc::Sub)) = self.index.peers.get(&peer).copied() else { return };
+        let Some(participant) = self.participants.get_mut(&id) else { return };
+        let Some(slot) = participant.subscriber.slots.iter_mut().find(|s| s.mid == *mid) else { return };
+        if let Some(bound) = slot.bound.as_mut().filter(|b| b.candidate.track == track) {
+            bound.state = state;
+            self.tell_state(id, track);
+        }
+    }
+
+    fn heard_speakers(&mut self, at: At, speakers: &[engine::Speaker]) {
+        let mut heard: Vec<(ParticipantId, u8)> = Vec::new();
+        for speaker in speakers {
+            let Some(owner) = self.tracks.get(&speaker.track).map(|t| t.owner) else { continue };
+            // Loudest first, so the first of a participant is its level.
+            if heard.len() < 10 && heard.iter().all(|(p, _)| *p != owner) {
+                heard.push((owner, speaker.level));
+            }
+        }
+        if self.speakers.handle_levels(at.now, &heard) {
+            self.tell_speakers();
+        }
+        self.speakers_due(at);
+    }
+
+    pub(super) fn tell_speakers(&mut self) {
+        let event = Event::Speakers(self.speakers.levels().to_vec());
+        self.tell_those(&event, |p| p.grants.subscribe);
+    }
+
+    /// Somebody may have spoken for long enough to count as a speaker.
+    pub(super) fn speakers_due(&mut self, at: At) {
+        if self.speakers.reorder(at.now) {
+            self.stale.reranked = true;
+        }
+        match self.speakers.next_reorder(at.now) {
+            Some(due) => self.timers.arm(Timer::Speakers, due),
+            None => self.timers.disarm(Timer::Speakers),
+        }
+    }
+
+    /// The request `stats`: asks the engine.
+    pub(super) fn stats(&mut self, at: At, id: ParticipantId, request: u64) -> Result<Reply, ApiError> {
+        let Some(participant) = self.participants.get(&id) else { return super::requests::now(Stats::default()) };
+        let peers = [Pc::Pub, Pc::Sub].into_iter().filter_map(|pc| Some((participant.link(pc).peer?, pc)));
+        let waiting: Vec<_> = peers.collect();
+        if waiting.is_empty() {
+            return super::requests::now(Stats::default());
+        }
+        self.last_query += 1;
+        let token = self.last_query;
+        for (peer, _) in &waiting {
+            self.command(Command::Stats { peer: *peer, token });
+        }
+        self.queries.insert(token, Query { participant: id, request, waiting, stats: Stats::default() });
+        self.timers.arm(Timer::Stats(token), at.now + STATS);
+        Ok(Reply::Later)
+    }
+
+    fn stats_came(&mut self, peer: PeerId, token: u64, stats: PeerStats) {
+        let Some(query) = self.queries.get_mut(&token) else { return };
+        let Some(at) = query.waiting.iter().position(|(p, _)| *p == peer) else { return };
+        match query.waiting.swap_remove(at).1 {
+            Pc::Pub => query.stats.publish = Some(stats),
+            Pc::Sub => query.stats.subscribe = Some(stats),
+        }
+        if query.waiting.is_empty() {
+            self.finish_query(token);
+        }
+    }
+
+    /// The engine did not answer in time: what there is must do.
+    pub(super) fn stats_overdue(&mut self, token: u64) {
+        self.finish_query(token);
+    }
+
+    fn finish_query(&mut self, token: u64) {
+        self.timers.disarm(Timer::Stats(token));
+        let Some(query) = self.queries.remove(&token) else { return };
+        let result = if query.waiting.is_empty() {
+            Ok(query.stats)
+        } else {
+            Err(ApiError::retry(ErrorCode::Unavailable, "the media engine did not answer in time", 1000))
+        };
+        self.answer(query.participant, query.request, &result, None);
+    }
+
+    pub(super) fn forget_queries(&mut self, id: ParticipantId) {
+        let timers = &mut self.timers;
+        self.queries.retain(|token, query| {
+            let stays = query.participant != id;
+            if !stays {
+                timers.disarm(Timer::Stats(*token));
+            }
+            stays
+        });
+    }
+}

@@ -1,0 +1,10 @@
+//! The room as a whole: JSON in, JSON out.
+mod chaos;
+mod client;
+mod docs;
+mod http;
+mod resume;
+mod table;
+mod world;
+
+use super::*;

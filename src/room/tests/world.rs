@@ -1,0 +1,347 @@
+//! A room with a clock, and a model of the engine that holds every command against what it knows.
+use super::*;
+use crate::engine;
+use crate::ids::Mid;
+use crate::peer::config::{Fingerprint, FingerprintHash, PeerConfig};
+use crate::room::messages::{Hello, Request};
+use rand::SeedableRng;
+use serde_json::{Value, json};
+
+pub struct World {
+    pub room: Room,
+    pub now: Instant,
+    pub wall_ms: u64,
+    pub engine: Engine,
+    /// What came out, save for commands, oldest first.
+    pub out: Vec<Output>,
+    last_socket: u64,
+}
+
+/// What the engine would know.
+#[derive(Default)]
+pub struct Engine {
+    pub peers: BTreeMap<PeerId, PeerConfig>,
+    pub tracks: BTreeMap<TrackId, (PeerId, Mid)>,
+    pub bindings: BTreeMap<(PeerId, String), TrackId>,
+    pub muted: BTreeSet<TrackId>,
+    pub stats: Vec<(PeerId, u64)>,
+    /// In order, as text.
+    pub log: Vec<String>,
+}
+
+pub fn settings() -> RoomSettings {
+    let fingerprint = Fingerprint { hash: FingerprintHash::Sha256, value: (0..32).collect() };
+    RoomSettings::new(fingerprint, vec!["192.0.2.1:7882".parse().expect("an address")])
+}
+
+pub fn claims(identity: Option<&str>, name: &str) -> Claims {
+    Claims { identity: identity.map(str::to_owned), name: name.into(), grants: Grants::default(), expires_ms: None }
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self::with(seed, settings())
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
+    pub fn with(seed: u64, settings: RoomSettings) -> Self {
+        let (now, wall_ms) = (Instant::now(), 1_800_000_000_000);
+        let (settings, ids) = (Arc::new(settings), Arc::new(IdSource::default()));
+        let room = Room::new(RoomId(7), "demo", settings, ids, StdRng::seed_from_u64(seed), wall_ms);
+        Self { room, now, wall_ms, engine: Engine::default(), out: Vec::new(), last_socket: 0 }
+    }
+
+    pub fn socket(&mut self) -> SocketId {
+        self.last_socket += 1;
+        SocketId(self.last_socket)
+    }
+
+    pub fn input(&mut self, input: Input) {
+        self.room.handle(self.now, self.wall_ms, input);
+        let empties = self.drain();
+        assert_eq!(empties, usize::from(self.room.participants() == 0), "Empty is said exactly when it is");
+    }
+
+    pub fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) = self.room.poll_timeout().filter(|due| *due <= end) {
+            self.set_clock(due);
+            self.room.handle_timeout(self.now, self.wall_ms);
+            self.drain();
+            assert!(self.room.poll_timeout().is_none_or(|next| next > self.now), "a timer that does not advance");
+        }
+        self.set_clock(end);
+    }
+
+    fn set_clock(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.now);
+        self.wall_ms += elapsed.as_millis() as u64;
+        self.now = self.now.max(now);
+    }
+
+    fn drain(&mut self) -> usize {
+        let mut empties = 0;
+        while let Some(output) = self.room.poll_output() {
+            match output {
+                Output::Engine(command) => self.engine.take(command),
+                Output::Empty => empties += 1,
+                other => self.out.push(other),
+            }
+        }
+        self.check();
+        empties
+    }
+
+    pub fn hello(&mut self, socket: SocketId, data: Value, claims: Claims) {
+        let hello: Hello = serde_json::from_value(data).expect("a hello");
+        self.input(Input::Hello { socket, id: 1, hello, claims });
+    }
+
+    pub fn request(&mut self, socket: SocketId, text: &str) {
+        let request: Request = serde_json::from_str(text).expect("a request");
+        self.input(Input::Request { socket, request });
+    }
+
+    pub fn event(&mut self, event: engine::Event) {
+        self.input(Input::Engine(event));
+    }
+
+    /// What was sent to a socket since the last time, as JSON; closes as `{"close": code}`.
+    pub fn read(&mut self, socket: SocketId) -> Vec<Value> {
+        let mut texts = Vec::new();
+        self.out.retain(|output| match output {
+            Output::Send { socket: s, text } if *s == socket => {
+                texts.push(serde_json::from_str(text).expect("JSON"));
+                false
+            }
+            Output::Close { socket: s, code, .. } if *s == socket => {
+                texts.push(json!({"close": code}));
+                false
+            }
+            _ => true,
+        });
+        texts
+    }
+
+    /// Joins, and gives the socket and the welcome.
+    pub fn join(&mut self, claims: Claims) -> (SocketId, Value) {
+        let socket = self.socket();
+        self.hello(socket, json!({}), claims);
+        let mut texts = self.read(socket);
+        assert_eq!(texts.len(), 1, "{texts:?}");
+        let answer = texts.remove(0);
+        assert_eq!(answer["ok"], true, "{answer}");
+        (socket, answer["data"].clone())
+    }
+
+    /// Joins by name, on an open server.
+    pub fn enter(&mut self, name: &str) -> SocketId {
+        self.join(claims(None, name)).0
+    }
+
+    /// Sends a request with an id of its own, and gives the answer and what else came before and after it.
+    pub fn ask(&mut self, socket: SocketId, id: u64, kind: &str, data: Value) -> (Value, Vec<Value>) {
+        self.request(socket, &json!({"id": id, "type": kind, "data": data}).to_string());
+        let mut texts = self.read(socket);
+        let at = texts.iter().position(|t| t["id"] == id).unwrap_or_else(|| panic!("no answer in {texts:?}"));
+        let answer = texts.remove(at);
+        (answer, texts)
+    }
+
+    /// As `ask`, and it must succeed.
+    pub fn ok(&mut self, socket: SocketId, id: u64, kind: &str, data: Value) -> Value {
+        let (answer, _) = self.ask(socket, id, kind, data);
+        assert_eq!(answer["ok"], true, "{kind}: {answer}");
+        answer["data"].clone()
+    }
+
+    /// Publishes a microphone (mid 0) and a camera (mid 1); their track ids.
+    pub fn publish(&mut self, socket: SocketId, id: u64) -> [TrackId; 2] {
+        let sdp = offer(1, &[("audio", "0", "a=sendonly"), ("video", "1", SIMULCAST)]);
+        let data = self.ok(socket, id, "negotiate", json!({"pc": "pub", "rev": id, "sdp": sdp}));
+        [0, 1].map(|i| data["tracks"][i]["track"].as_str().expect("a track").parse().expect("an id"))
+    }
+
+    /// Offers that many slots of each kind.
+    pub fn subscribe(&mut self, socket: SocketId, id: u64, audio: usize, video: usize) -> Vec<Value> {
+        let data = json!({"pc": "sub", "rev": id, "sdp": slots_offer(1, audio, video)});
+        let (answer, events) = self.ask(socket, id, "negotiate", data);
+        assert_eq!(answer["ok"], true, "{answer}");
+        events
+    }
+
+    /// The peer of a participant.
+    pub fn peer(&self, participant: ParticipantId, pc: Pc) -> PeerId {
+        self.room.participants[&participant].link(pc).peer.expect("a peer")
+    }
+
+    /// Holds the room against itself and against the engine.
+    fn check(&self) {
+        let room = &self.room;
+        let mut watchers: BTreeMap<TrackId, BTreeSet<ParticipantId>> = BTreeMap::new();
+        let mut peers = BTreeSet::new();
+        for (id, participant) in &room.participants {
+            peers.extend([Pc::Pub, Pc::Sub].into_iter().filter_map(|pc| participant.link(pc).peer));
+            let mut seen = BTreeSet::new();
+            for slot in participant.subscriber.slots.iter() {
+                let peer = participant.subscriber.link.peer.expect("slots have a peer");
+                let bound = slot.bound.map(|b| b.candidate.track);
+                assert_eq!(self.engine.bindings.get(&(peer, slot.mid.to_string())).copied(), bound, "the engine knows");
+                let Some(track) = bound else { continue };
+                assert!(seen.insert(track), "one slot for each track");
+                assert_ne!(room.tracks[&track].owner, *id, "nobody gets their own");
+                watchers.entry(track).or_default().insert(*id);
+            }
+            assert!(participant.subscriber.states.keys().all(|t| room.tracks.contains_key(t)));
+            for track in &participant.publisher.tracks {
+                assert_eq!(room.tracks[track].owner, *id);
+            }
+        }
+        for (id, track) in &room.tracks {
+            assert_eq!(track.watchers, watchers.remove(id).unwrap_or_default(), "watchers of {id}");
+            assert!(room.participants[&track.owner].publisher.tracks.contains(id));
+            if room.participants[&track.owner].publisher.link.peer.is_some() {
+                assert!(self.engine.tracks.contains_key(id), "{id} is known to the engine");
+                assert_eq!(self.engine.muted.contains(id), track.muted);
+            }
+        }
+        assert!(watchers.is_empty());
+        assert_eq!(peers, self.engine.peers.keys().copied().collect(), "the engine has the room's peers");
+        assert_eq!(peers, room.index.peers.keys().copied().collect());
+        assert_eq!(room.speakers.order().len(), room.participants.len());
+    }
+}
+
+impl Engine {
+    fn take(&mut self, command: Command) {
+        self.log.push(brief(&command));
+        match command {
+            Command::AddPeer { peer, config, .. } => {
+                assert!(self.peers.insert(peer, *config).is_none(), "a peer id is not used twice");
+            }
+            Command::UpdatePeer { peer, config } => {
+                assert!(self.peers.insert(peer, *config).is_some(), "the peer is there");
+                self.forget_lost_slots(peer);
+            }
+            Command::RemovePeer { peer } => {
+                assert!(self.peers.remove(&peer).is_some(), "the peer is there");
+                self.bindings.retain(|(p, _), _| *p != peer);
+                let ended: BTreeSet<_> = self.tracks.iter().filter(|(_, (p, _))| *p == peer).map(|(t, _)| *t).collect();
+                self.tracks.retain(|t, _| !ended.contains(t));
+                self.muted.retain(|t| !ended.contains(t));
+            }
+            Command::Publish { track, peer, mid, kind } => {
+                let media = self.peers[&peer].receive.iter().find(|m| m.mid == mid).expect("the m-line is there");
+                assert_eq!((media.kind, media.active), (kind, true));
+                self.tracks.insert(track, (peer, mid));
+            }
+            Command::Unpublish { track } => {
+                self.tracks.remove(&track);
+                self.muted.remove(&track);
+            }
+            Command::SetMuted { track, muted } => {
+                match muted {
+                    true => self.muted.insert(track),
+                    false => self.muted.remove(&track),
+                };
+            }
+            Command::Bind { peer, mid, track } => {
+                let media = self.peers[&peer].send.iter().find(|m| m.mid == mid).expect("the slot is there");
+                if let Some(track) = track {
+                    assert!(media.active);
+                    self.bindings.insert((peer, mid.to_string()), track);
+                } else {
+                    self.bindings.remove(&(peer, mid.to_string()));
+                }
+            }
+            Command::Stats { peer, token } => self.stats.push((peer, token)),
+        }
+    }
+
+    fn forget_lost_slots(&mut self, peer: PeerId) {
+        let send = &self.peers[&peer].send;
+        self.bindings.retain(|(p, mid), _| *p != peer || send.iter().any(|m| m.mid.as_str() == mid));
+    }
+}
+
+fn brief(command: &Command) -> String {
+    match command {
+        Command::AddPeer { peer, .. } => format!("add {peer}"),
+        Command::UpdatePeer { peer, .. } => format!("update {peer}"),
+        Command::RemovePeer { peer } => format!("remove {peer}"),
+        Command::Publish { track, peer, mid, .. } => format!("publish {track} {peer} {mid}"),
+        Command::Unpublish { track } => format!("unpublish {track}"),
+        Command::SetMuted { track, muted } => format!("muted {track} {muted}"),
+        Command::Bind { peer, mid, track } => {
+            format!("bind {peer} {mid} {}", track.map_or("-".into(), |t| t.to_string()))
+        }
+        Command::Stats { peer, token } => format!("stats {peer} {token}"),
+    }
+}
+
+pub const SIMULCAST: &str = "a=sendonly\r\na=rid:q send\r\na=rid:f send\r\na=simulcast:send q;f\r\n\
+    a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=extmap:5 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+
+/// The offer of a client as simple as it can be: an m-line for each `(kind, mid, more lines)`. Another `client` is another
+/// association.
+pub fn offer(client: u64, m_lines: &[(&str, &str, &str)]) -> String {
+    let mids: Vec<&str> = m_lines.iter().map(|(_, mid, _)| *mid).collect();
+    let mut text =
+        format!("v=0\r\no=- {client} 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {}\r\n", mids.join(" "));
+    text += &format!("a=ice-ufrag:ufrag{client:04}\r\na=ice-pwd:abcdefghijklmnopqrstuv\r\na=setup:actpass\r\n");
+    text += &format!("a=fingerprint:sha-256 {}\r\n", vec![format!("{:02X}", client % 256); 32].join(":"));
+    for (kind, mid, more) in m_lines {
+        let codec = match *kind {
+            "audio" => "111\r\na=rtpmap:111 opus/48000/2",
+            _ => "96 97\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96",
+        };
+        text += &format!("m={kind} 9 UDP/TLS/RTP/SAVPF {codec}\r\na=mid:{mid}\r\na=rtcp-mux\r\n{more}\r\n");
+    }
+    text
+}
+
+/// An offer of slots: audio `a0`, `a1`, …, video `v0`, `v1`, …
+pub fn slots_offer(client: u64, audio: usize, video: usize) -> String {
+    let name = |prefix: &str, n| (0..n).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>();
+    let (audio, video) = (name("a", audio), name("v", video));
+    let mut m_lines: Vec<(&str, &str, &str)> = Vec::new();
+    // In pairs, as a client that asks for more later has them too.
+    for i in 0..audio.len().max(video.len()) {
+        m_lines.extend(audio.get(i).map(|mid| ("audio", mid.as_str(), "a=recvonly")));
+        m_lines.extend(video.get(i).map(|mid| ("video", mid.as_str(), "a=recvonly")));
+    }
+    offer(client, &m_lines)
+}
+
+/// `type` and the values at `keys` of each text, in one line each.
+pub fn brief_of(texts: &[Value]) -> Vec<String> {
+    let line = |t: &Value| -> String {
+        if let Some(code) = t.get("close") {
+            return format!("close {code}");
+        }
+        let data = &t["data"];
+        let keys = [
+            "participant",
+            "track",
+            "mid",
+            "state",
+            "why",
+            "wanted",
+            "muted",
+            "connection",
+            "topic",
+            "action",
+            "reason",
+        ];
+        let mut line = t["type"].as_str().unwrap_or("answer").to_owned();
+        if let Some(ok) = t.get("ok") {
+            line += &format!(" {ok}");
+        }
+        for value in keys.iter().filter_map(|k| data.get(k)) {
+            line += " ";
+            line += &value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        }
+        line
+    };
+    texts.iter().map(line).collect()
+}

@@ -1,0 +1,27 @@
+import { h } from './dom.js';
+import { icon, logo } from './icons.js';
+
+/** After a meeting: what happened, and the way back. */
+export function showEnded(root, { room, ended, rejoin, home }) {
+  const again = ended.why !== 'stopped' || ended.retryable;
+  const back = h('button', { class: 'button button-primary button-large', type: 'button', id: 'rejoin', onclick: rejoin }, again ? 'Join again' : 'Try to join again');
+  root.replaceChildren(
+    h(
+      'main',
+      { class: 'page ended' },
+      h('div', { class: 'home-mark' }, logo()),
+      h('h1', { tabindex: '-1' }, ended.text),
+      ended.detail && h('p', { class: 'lead' }, ended.detail),
+      h('p', { class: 'muted' }, 'Room ', h('strong', {}, room)),
+      h('div', { class: 'home-actions' }, back, h('button', { class: 'button button-large', type: 'button', onclick: home }, icon('close'), 'Leave this page')),
+    ),
+  );
+  back.focus({ preventScroll: true });
+  return { close() {} };
+}
+
+/** While coming back after a reload, when there is no lobby to look at. */
+export function showConnecting(root, room) {
+  root.replaceChildren(h('main', { class: 'page connecting' }, h('div', { class: 'home-mark' }, logo()), h('p', { class: 'lead', role: 'status' }, h('span', { class: 'spinner', 'aria-hidden': 'true' }), `Joining ${room}…`)));
+  return { close() {} };
+}
