@@ -42,7 +42,8 @@ impl Room {
         }
         let owners = self.speakers.order().iter().filter_map(|p| self.participants.get(p));
         let tracks = owners.flat_map(|p| &p.publisher.tracks).filter_map(|t| self.tracks.get(t));
-        let ranking = Ranking::new(tracks.map(|t| (t.kind, t.candidate())));
+        let spoke = self.speakers.order().iter().copied().filter(|p| self.speakers.has_spoken(*p));
+        let ranking = Ranking::new(tracks.map(|t| (t.kind, t.candidate())), spoke);
         if ranking != self.stale.ranking {
             self.stale.ranking = ranking;
             self.stale.subscribers.extend(self.participants.keys());
@@ -64,9 +65,8 @@ impl Room {
             (Origin::Http { kind: HttpKind::Whep, show, .. }, _) => self.staged(me, show.as_deref()),
             (Origin::Socket(_), None) => Wanted::by_default(ranking, me, limit),
             (Origin::Socket(_), Some(wish)) => {
-                let spoke = self.speakers.order().iter().copied().find(|p| *p != me && self.speakers.has_spoken(*p));
                 let find = |id| self.tracks.get(&id).map(|t| (t.kind, t.candidate()));
-                Wanted::by_view(wish, ranking, me, spoke, find, limit)
+                Wanted::by_view(wish, ranking, me, find, limit)
             }
         }
     }
