@@ -185,8 +185,9 @@ impl Room {
         }
     }
 
-    /// The same for a newcomer, whose snapshot says it.
-    pub(super) fn note_need(&mut self, id: ParticipantId) {
+    /// The same for a newcomer, whose snapshot says it. What it is going to watch is sent from now on, so that its first
+    /// picture does not wait for the publisher.
+    pub(super) fn expect(&mut self, at: At, id: ParticipantId) {
         let Some(participant) = self.participants.get(&id).filter(|p| p.grants.subscribe) else { return };
         let (wanted, limits) = (self.wanted(participant), self.settings.limits);
         let need = SlotsNeed {
@@ -195,6 +196,12 @@ impl Room {
         };
         if let Some(participant) = self.participants.get_mut(&id) {
             participant.subscriber.need = need;
+        }
+        for want in wanted.video {
+            let track = want.candidate.track;
+            if self.wake(track) {
+                self.timers.arm(Timer::Unwatched(track), at.now + UNWATCHED);
+            }
         }
     }
 
@@ -258,10 +265,16 @@ impl Room {
             return;
         }
         self.timers.disarm(Timer::Unwatched(id));
-        if std::mem::take(&mut track.unwanted) {
-            let (owner, event) = (track.owner, Event::PublishLayers(track.layers()));
-            self.tell(owner, &event);
-        }
+        self.wake(id);
+    }
+
+    /// Has a publisher send again what it was told not to send. Whether it had been.
+    fn wake(&mut self, id: TrackId) -> bool {
+        let Some(track) = self.tracks.get_mut(&id).filter(|t| t.unwanted) else { return false };
+        track.unwanted = false;
+        let (owner, event) = (track.owner, Event::PublishLayers(track.layers()));
+        self.tell(owner, &event);
+        true
     }
 
     /// Nobody has watched a track for a while.
