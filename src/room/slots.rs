@@ -59,6 +59,13 @@ impl Ranking {
         ranking
     }
 
+    /// Whether both have the same first `count` of each kind.
+    pub fn same_to(&self, other: &Self, count: usize) -> bool {
+        let first = |list: &[Candidate]| list.len().min(count);
+        let same = |a: &[Candidate], b: &[Candidate]| a[..first(a)] == b[..first(b)];
+        same(&self.audio, &other.audio) && same(&self.video, &other.video)
+    }
+
     pub fn of(&self, kind: Kind) -> &[Candidate] {
         match kind {
             Kind::Audio => &self.audio,

@@ -35,7 +35,8 @@ impl Room {
         }
     }
 
-    /// Brings the ranking up to date, if it is not. Another ranking concerns everybody.
+    /// Brings the ranking up to date, if it is not. Another ranking concerns everybody, unless it differs only where
+    /// nobody reads who has no view of their own.
     pub(super) fn rerank(&mut self) {
         if !std::mem::take(&mut self.stale.reranked) {
             return;
@@ -44,10 +45,17 @@ impl Room {
         let tracks = owners.flat_map(|p| &p.publisher.tracks).filter_map(|t| self.tracks.get(t));
         let spoke = self.speakers.order().iter().copied().filter(|p| self.speakers.has_spoken(*p));
         let ranking = Ranking::new(tracks.map(|t| (t.kind, t.candidate())), spoke);
-        if ranking != self.stale.ranking {
-            self.stale.ranking = ranking;
-            self.stale.subscribers.extend(self.participants.keys());
+        if ranking == self.stale.ranking {
+            return;
         }
+        let limits = &self.settings.limits;
+        // One's own tracks are passed over.
+        let read = limits.audio_slots.max(limits.video_slots) + limits.tracks;
+        let near = !ranking.same_to(&self.stale.ranking, read);
+        let reads_all = |p: &&Participant| p.subscriber.wish.is_some() || p.session().is_none();
+        let concerned = self.participants.values().filter(|p| near || reads_all(p)).map(|p| p.id);
+        self.stale.subscribers.extend(concerned);
+        self.stale.ranking = ranking;
     }
 
     fn wanted(&self, participant: &Participant) -> Wanted {
