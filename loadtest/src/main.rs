@@ -1,1 +1,3 @@
-fn main() { println!("not written yet"); }
+fn main() {
+    println!("not written yet");
+}

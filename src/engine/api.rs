@@ -7,43 +7,103 @@ use crate::rtp::{Codec, Kind};
 #[derive(Clone, Debug)]
 pub enum Command {
     /// A new association. The engine answers its ICE checks from now on.
-    AddPeer { peer: PeerId, room: RoomId, config: Box<PeerConfig> },
+    AddPeer {
+        peer: PeerId,
+        room: RoomId,
+        config: Box<PeerConfig>,
+    },
     /// The peer negotiated again: new m-lines, new slots, other directions; an ICE restart when `config.ice` differs.
-    UpdatePeer { peer: PeerId, config: Box<PeerConfig> },
+    UpdatePeer {
+        peer: PeerId,
+        config: Box<PeerConfig>,
+    },
     /// Forget it: its tracks end, its slots go. A DTLS close_notify is sent.
-    RemovePeer { peer: PeerId },
+    RemovePeer {
+        peer: PeerId,
+    },
     /// What arrives on `mid` of `peer` is this track.
-    Publish { track: TrackId, peer: PeerId, mid: Mid, kind: Kind },
-    Unpublish { track: TrackId },
+    Publish {
+        track: TrackId,
+        peer: PeerId,
+        mid: Mid,
+        kind: Kind,
+    },
+    Unpublish {
+        track: TrackId,
+    },
     /// Nothing of a muted track is forwarded.
-    SetMuted { track: TrackId, muted: bool },
+    SetMuted {
+        track: TrackId,
+        muted: bool,
+    },
     /// What slot `mid` of `peer` shows. A keyframe is asked for at once when it is video.
-    Bind { peer: PeerId, mid: Mid, track: Option<TrackId> },
+    Bind {
+        peer: PeerId,
+        mid: Mid,
+        track: Option<TrackId>,
+    },
     /// Answered by `Event::Stats` with the same token.
-    Stats { peer: PeerId, token: u64 },
+    Stats {
+        peer: PeerId,
+        token: u64,
+    },
 }
 
 /// What the engine has to say to the room.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// ICE and DTLS are done: media can flow. Also after a loss of consent that ended.
-    PeerConnected { room: RoomId, peer: PeerId },
+    PeerConnected {
+        room: RoomId,
+        peer: PeerId,
+    },
     /// No consent for 5 s or more (RFC 7675): the network is gone, perhaps for a while.
-    PeerDisconnected { room: RoomId, peer: PeerId },
+    PeerDisconnected {
+        room: RoomId,
+        peer: PeerId,
+    },
     /// The association is of no more use: DTLS failed or was closed, or no consent came for 30 s. Send `RemovePeer`.
-    PeerFailed { room: RoomId, peer: PeerId, why: PeerFailure },
+    PeerFailed {
+        room: RoomId,
+        peer: PeerId,
+        why: PeerFailure,
+    },
     /// Packets of this track arrive, with this codec; `encodings` are the rids that are live now (empty without simulcast).
-    TrackLive { room: RoomId, track: TrackId, codec: Codec, encodings: Vec<Rid> },
+    TrackLive {
+        room: RoomId,
+        track: TrackId,
+        codec: Codec,
+        encodings: Vec<Rid>,
+    },
     /// Nothing of this track has arrived for 2 s although it is not muted.
-    TrackStalled { room: RoomId, track: TrackId },
+    TrackStalled {
+        room: RoomId,
+        track: TrackId,
+    },
     /// What a slot does now. Said when it changes.
-    SlotState { room: RoomId, peer: PeerId, mid: Mid, track: TrackId, state: SlotState },
+    SlotState {
+        room: RoomId,
+        peer: PeerId,
+        mid: Mid,
+        track: TrackId,
+        state: SlotState,
+    },
     /// The loudest tracks, loudest first, at most ten: said at most every 250 ms, when the list or a level changed.
     /// Empty when everybody fell silent.
-    Speakers { room: RoomId, speakers: Vec<Speaker> },
-    Stats { room: RoomId, peer: PeerId, token: u64, stats: Box<PeerStats> },
+    Speakers {
+        room: RoomId,
+        speakers: Vec<Speaker>,
+    },
+    Stats {
+        room: RoomId,
+        peer: PeerId,
+        token: u64,
+        stats: Box<PeerStats>,
+    },
     /// A panic was contained: the engine has forgotten every peer of this room.
-    RoomFailed { room: RoomId },
+    RoomFailed {
+        room: RoomId,
+    },
 }
 
 impl Event {
@@ -130,4 +190,6 @@ pub struct StreamStats {
     pub keyframe_requests: u64,
     /// Interarrival jitter in milliseconds (RFC 3550 section 6.4.1).
     pub jitter_ms: f64,
+    /// Bits a second over about two seconds; of a slot: of the stream that it forwards.
+    pub bitrate_bps: u64,
 }

@@ -1,4 +1,255 @@
 //! The media engine of one shard: commands and datagrams in, datagrams and events out. It does no I/O and reads no clock.
+//!
+//! The life of a packet, from one publisher to many subscribers:
+//!
+//! 1. [`Engine::handle_datagram`] finds the peer by the address (`demux`),
+//! 2. `ingress` opens SRTP straight from the receive buffer into the stream's history and reads it once,
+//! 3. [`Engine::flush`] collects, after the batch, which subscribers have something to get (`fanout`),
+//! 4. [`Forwarder::map`](crate::forward::Forwarder::map) gives the packet its numbers in the subscriber's slot,
+//! 5. [`egress::segments`](crate::egress::segments) joins packets of nearly equal size into one send,
+//! 6. `fanout` writes the header, seals into the slab, and hands the run to the [`Sink`]: one system call.
 pub mod api;
+mod commands;
+mod demux;
+mod fanout;
+mod ingress;
+mod layers;
+mod peer;
+mod reports;
+mod rtcp_in;
+mod speakers;
+mod stats;
+mod stream;
+mod timers;
 
+pub use crate::peer::Path;
 pub use api::{Command, Event};
+
+use crate::egress::segments::Job;
+use crate::ids::{PeerId, RoomId, TrackId};
+use crate::metrics::{DropReason, ShardMetrics};
+use crate::peer::LocalIdentity;
+use crate::rtp::codec::{Codec, Kind};
+use peer::Peer;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use speakers::RoomMedia;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use stream::ReceiveStream;
+use timers::{Timer, Timers};
+
+/// Datagrams for one path, to be sent in one call where the kernel can.
+#[derive(Clone, Copy, Debug)]
+pub struct Transmit<'a> {
+    pub path: Path,
+    pub contents: &'a [u8],
+    /// If set, `contents` is several datagrams of this size, the last perhaps shorter.
+    pub segment_size: Option<usize>,
+}
+
+/// Takes what the engine sends.
+pub trait Sink {
+    fn transmit(&mut self, transmit: Transmit<'_>);
+}
+
+/// The engine of one shard. See the module's documentation.
+pub struct Engine {
+    metrics: Arc<ShardMetrics>,
+    identity: LocalIdentity,
+    rng: SmallRng,
+    /// One moment on both clocks: ours, and NTP time (32.32 fixed point).
+    epoch: (Instant, u64),
+    max_segments: usize,
+    peers: Slab<Peer>,
+    peer_ids: FxHashMap<PeerId, usize>,
+    /// Keys that the network chooses, so std's seeded hasher.
+    paths: HashMap<(u8, SocketAddr), usize>,
+    ufrags: HashMap<Box<str>, usize>,
+    streams: Slab<ReceiveStream>,
+    generation: u32,
+    tracks: Slab<Track>,
+    track_ids: FxHashMap<TrackId, usize>,
+    rooms: FxHashMap<RoomId, RoomMedia>,
+    timers: Timers,
+    events: VecDeque<Event>,
+    batch: Batch,
+    /// What removed peers still have to say.
+    farewells: Vec<(Path, Vec<u8>)>,
+    /// The room whose packet is being worked on: whose fault a panic is.
+    at_work: Option<RoomId>,
+}
+
+/// A published track: what is received on one m-line, and who gets it.
+struct Track {
+    id: TrackId,
+    room: RoomId,
+    /// Index of the publishing peer.
+    peer: usize,
+    kind: Kind,
+    muted: bool,
+    /// Indices of its streams: one, or one for each encoding that has appeared.
+    streams: Vec<usize>,
+    /// The stream that is forwarded: the best that is live.
+    best: Option<usize>,
+    /// Slots that show it: peer and slot index.
+    subscribers: Vec<(usize, usize)>,
+    /// What was last told by `Event::TrackLive`; `None` after `TrackStalled`.
+    told: Option<(Codec, usize)>,
+    level: speakers::Level,
+}
+
+/// Scratch that is kept from batch to batch, so that a packet allocates nothing.
+#[derive(Default)]
+struct Batch {
+    /// Streams with fresh packets.
+    streams: Vec<usize>,
+    /// Peers with something to send.
+    peers: Vec<usize>,
+    jobs: Vec<Job<fanout::Source>>,
+    slab: Vec<u8>,
+    opened: Vec<u8>,
+    rtcp: Vec<u8>,
+    sequences: Vec<crate::rtp::SeqNo>,
+}
+
+impl Engine {
+    /// `ntp` is the NTP time at `now` (32.32 fixed point); `max_segments` is how many datagrams one send may carry.
+    pub fn new(
+        now: Instant,
+        ntp: u64,
+        seed: u64,
+        identity: LocalIdentity,
+        metrics: Arc<ShardMetrics>,
+        max_segments: usize,
+    ) -> Self {
+        Self {
+            metrics,
+            identity,
+            rng: SmallRng::seed_from_u64(seed),
+            epoch: (now, ntp),
+            max_segments: max_segments.max(1),
+            peers: Slab::new(),
+            peer_ids: FxHashMap::default(),
+            paths: HashMap::new(),
+            ufrags: HashMap::new(),
+            streams: Slab::new(),
+            generation: 0,
+            tracks: Slab::new(),
+            track_ids: FxHashMap::default(),
+            rooms: FxHashMap::default(),
+            timers: Timers::default(),
+            events: VecDeque::new(),
+            batch: Batch { slab: vec![0; fanout::SLAB], opened: vec![0; ingress::MAX_PACKET], ..Batch::default() },
+            farewells: Vec::new(),
+            at_work: None,
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called; a call too early does no harm.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Does what is due. Call [`flush`](Self::flush) after it.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((at, timer)) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Peer(index) => {
+                    let Some(peer) = self.peers.get_mut(index) else { continue };
+                    if peer.armed != Some(at) {
+                        continue;
+                    }
+                    peer.armed = None;
+                    self.at_work = Some(peer.room);
+                    peer.association.handle_timeout(now);
+                    self.handle_association(now, index);
+                    if self.peers[index].review_due.is_some_and(|at| at <= now) {
+                        self.review_streams(now, index);
+                    }
+                    self.touch(index);
+                }
+                Timer::Room(room) => {
+                    self.at_work = Some(room);
+                    self.review_speakers(now, room);
+                }
+            }
+        }
+        self.at_work = None;
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// After a panic in one of the calls above: forgets the room that was being worked on, and says so by `RoomFailed`.
+    pub fn contain_panic(&mut self, now: Instant) {
+        self.metrics.panics.add(1);
+        if self.batch.opened.len() < ingress::MAX_PACKET {
+            self.batch.opened = vec![0; ingress::MAX_PACKET]; // It was taken out while it was read.
+        }
+        // Whatever the batch was in the middle of is lost; the streams' fresh packets stay in their histories.
+        for index in std::mem::take(&mut self.batch.streams) {
+            if let Some(stream) = self.streams.get_mut(index) {
+                stream.fresh.clear();
+            }
+        }
+        for index in std::mem::take(&mut self.batch.peers) {
+            if let Some(peer) = self.peers.get_mut(index) {
+                peer.pending.clear();
+                peer.touched = false;
+            }
+        }
+        let Some(room) = self.at_work.take() else { return };
+        let members: Vec<PeerId> = self.peers.iter().filter(|(_, p)| p.room == room).map(|(_, p)| p.id).collect();
+        tracing::error!(%room, peers = members.len(), "a panic was contained to this room");
+        for peer in members {
+            self.handle_command(now, Command::RemovePeer { peer });
+        }
+        self.rooms.remove(&room);
+        self.events.push_back(Event::RoomFailed { room });
+    }
+
+    fn drop_packet(&self, reason: DropReason) {
+        self.metrics.drop_packet(reason);
+    }
+
+    /// Notes that this peer has something to send.
+    fn touch(&mut self, index: usize) {
+        if let Some(peer) = self.peers.get_mut(index)
+            && !peer.touched
+        {
+            peer.touched = true;
+            self.batch.peers.push(index);
+        }
+    }
+
+    /// Puts the peer's next deadline into the timer queue, if it is earlier than the one that stands there.
+    fn arm(&mut self, now: Instant, index: usize) {
+        let Some(at) = self.deadline(now, index) else { return };
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        if peer.armed.is_none_or(|armed| at < armed) {
+            peer.armed = Some(at);
+            self.timers.arm(at, Timer::Peer(index));
+        }
+    }
+
+    fn random_u16(&mut self) -> u16 {
+        self.rng.random()
+    }
+
+    /// NTP time at `now`.
+    fn ntp(&self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.epoch.0);
+        let fraction = ((u128::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000) as u64;
+        self.epoch.1.wrapping_add(elapsed.as_secs() << 32).wrapping_add(fraction)
+    }
+}

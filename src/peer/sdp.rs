@@ -26,6 +26,11 @@ pub struct SdpLimits {
     pub ssrcs: usize,
 }
 
+/// The longest line, in bytes. The longest that clients write are m-lines of some 200 bytes and the BUNDLE group.
+const MAX_LINE: usize = 8 * 1024;
+/// Attributes of one m-line, or of the session: browsers write up to 150. Candidates do not count, for they are not kept.
+const MAX_ATTRIBUTES: usize = 512;
+
 impl Default for SdpLimits {
     fn default() -> Self {
         Self {
@@ -51,6 +56,10 @@ pub enum SdpError {
     TooManySections { limit: usize },
     #[error("this is not SDP: it does not start with v=0")]
     NotSdp,
+    #[error("line {line} has more than {MAX_LINE} bytes")]
+    LineTooLong { line: usize },
+    #[error("line {line}: there are more than {MAX_ATTRIBUTES} attributes above the first m-line, or on this one")]
+    TooManyAttributes { line: usize },
     #[error("line {line} is not an m-line: {text:?}")]
     MediaLine { line: usize, text: String },
 }
@@ -79,7 +88,23 @@ pub(super) struct Section<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Attributes<'a>(Vec<(&'a str, &'a str)>);
 
+/// There are [`MAX_ATTRIBUTES`].
+struct Full;
+
 impl<'a> Attributes<'a> {
+    /// Of a lite agent's peer, candidates are of no use: they are not kept.
+    fn push(&mut self, attribute: &'a str) -> Result<(), Full> {
+        let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
+        let name = name.trim();
+        if name == "candidate" {
+            return Ok(());
+        }
+        if self.0.len() == MAX_ATTRIBUTES {
+            return Err(Full);
+        }
+        self.0.push((name, value.trim()));
+        Ok(())
+    }
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + '_ {
         self.0.iter().copied()
     }
@@ -111,22 +136,23 @@ pub(super) fn parse_fragment<'a>(
 ) -> Result<Session<'a>, SdpError> {
     check_size(text, limits)?;
     let mut session = Session::default();
-    for (index, line) in text.lines().enumerate() {
+    for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
+        if line.len() > MAX_LINE {
+            return Err(SdpError::LineTooLong { line: number });
+        }
         match line.split_once('=') {
             Some(("o", value)) => session.origin = session.origin.or(Some(origin(value))),
-            Some(("m", value)) => {
-                if session.sections.len() == max_sections {
-                    return Err(SdpError::TooManySections { limit: max_sections });
-                }
-                let section = section(value)
-                    .ok_or_else(|| SdpError::MediaLine { line: index + 1, text: line.chars().take(80).collect() })?;
-                session.sections.push(section);
+            Some(("m", _)) if session.sections.len() == max_sections => {
+                return Err(SdpError::TooManySections { limit: max_sections });
             }
+            Some(("m", value)) => session.sections.push(section(value).ok_or_else(|| {
+                let text = line.chars().take(80).collect();
+                SdpError::MediaLine { line: number, text }
+            })?),
             Some(("a", value)) => {
-                let (name, value) = value.split_once(':').unwrap_or((value, ""));
                 let attributes = session.sections.last_mut().map_or(&mut session.attributes, |s| &mut s.attributes);
-                attributes.0.push((name.trim(), value.trim()));
+                attributes.push(value).map_err(|Full| SdpError::TooManyAttributes { line: number })?;
             }
             _ => {}
         }
@@ -180,6 +206,16 @@ mod tests {
         assert_eq!((audio.media, audio.port, audio.protocol), ("audio", 9, "UDP/TLS/RTP/SAVPF"));
         assert_eq!(audio.formats, ["111", "63"]);
         assert_eq!(audio.attributes.values("mid").collect::<Vec<_>>(), ["0", "1"]);
+    }
+
+    #[test]
+    fn lines_and_attributes_are_bounded() {
+        let read = |text: &str| parse(text, &SdpLimits::default(), 2).map(|_| ());
+        let many = "a=x\n".repeat(MAX_ATTRIBUTES) + &"a=candidate:1 1 udp 1 ::1 9 typ host\n".repeat(600);
+        assert_eq!(read(&format!("v=0\n{many}m=audio 9 x 1\n{many}")), Ok(()));
+        assert_eq!(read(&format!("v=0\n{many}a=x")), Err(SdpError::TooManyAttributes { line: 1114 }));
+        assert_eq!(read(&format!("v=0\n{}", "x".repeat(MAX_LINE))), Ok(()));
+        assert_eq!(read(&format!("v=0\nx{}", "x".repeat(MAX_LINE))), Err(SdpError::LineTooLong { line: 2 }));
     }
 
     #[test]

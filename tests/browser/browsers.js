@@ -1,4 +1,6 @@
 // Starts the real browsers: Debian's Chromium (DevTools protocol) and Firefox ESR (WebDriver BiDi), with fake devices.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -56,17 +58,39 @@ export async function launch(name, { args = [], prefs = {} } = {}) {
   const executablePath = PATHS[name].find((path) => path && existsSync(path));
   if (!executablePath) throw new Error(`${name} is not installed (looked at ${PATHS[name].filter(Boolean).join(', ')})`);
   const userDataDir = await mkdtemp(join(tmpdir(), `exedra-${name}-`));
+  const sound = name === 'firefox' ? await startSound(userDataDir) : null;
+  const common = { executablePath, headless: true, userDataDir, protocolTimeout: 1_000_000, env: { ...process.env, ...sound?.env } };
   const browser = await puppeteer.launch(
     name === 'firefox'
-      ? { browser: 'firefox', executablePath, headless: true, userDataDir, extraPrefsFirefox: { ...FIREFOX_PREFS, ...prefs }, args }
-      : { executablePath, headless: true, userDataDir, args: [...CHROMIUM_FLAGS, ...args] },
+      ? { ...common, browser: 'firefox', extraPrefsFirefox: { ...FIREFOX_PREFS, ...prefs }, args }
+      : { ...common, args: [...CHROMIUM_FLAGS, ...args] },
   );
   const close = browser.close.bind(browser);
   browser.close = async () => {
     await close().catch(() => browser.process()?.kill('SIGKILL'));
+    sound?.stop();
     await rm(userDataDir, { recursive: true, force: true, maxRetries: 3 }).catch(() => {});
   };
   return browser;
+}
+
+/**
+ * A PulseAudio of our own with a sink that goes nowhere. Chromium brings a clock of its own, but in a Firefox without any sound
+ * device an AudioContext never starts, and with its mock device sound runs 150 ms late.
+ */
+async function startSound(folder) {
+  const socket = join(folder, 'sound');
+  const modules = [`module-native-protocol-unix socket=${socket} auth-anonymous=1`, 'module-null-sink rate=48000'];
+  const args = ['-n', '--daemonize=no', '--exit-idle-time=-1', '--log-level=error', ...modules.flatMap((module) => ['-L', module])];
+  const env = { HOME: folder, XDG_RUNTIME_DIR: folder, PULSE_RUNTIME_PATH: join(folder, 'pulse') };
+  const daemon = spawn('pulseaudio', args, { env: { ...process.env, ...env }, stdio: 'ignore' });
+  const failed = once(daemon, 'exit').then(([code]) => Promise.reject(new Error(`pulseaudio ended with ${code}`)));
+  failed.catch(() => {});
+  const listening = async () => {
+    while (!existsSync(socket)) await new Promise((done) => setTimeout(done, 20));
+  };
+  await Promise.race([listening(), failed]);
+  return { env: { PULSE_SERVER: `unix:${socket}` }, stop: () => daemon.kill() };
 }
 
 /** Opens a page in a context (cookies, storage) of its own, and keeps what it says on its console in `page.log`. */

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::ids::Mid;
 use crate::peer::config::{CodecParameters, DtlsRole, Feedback, IceCredentials};
-use crate::peer::sdp::{Section, Session};
+use crate::peer::sdp::{Attributes, Section, Session};
 use crate::rtp::Kind;
 
 use super::{AcceptedSection, AnswerContext, Association, transport};
@@ -97,8 +97,8 @@ impl Answer<'_> {
     /// Of a bundle, only the first m-line needs it all; clients that look at their own m-line alone are served too.
     fn transport(&self, text: &mut Text, accepted: &AcceptedSection, is_first: bool) {
         ice_lines(text, &self.association.local);
-        let offers_trickle = |options: &str| options.split_ascii_whitespace().any(|o| o == "trickle");
-        let options = |a: &crate::peer::sdp::Attributes| a.values("ice-options").any(offers_trickle);
+        let offers_trickle = |options: &str| options.split([' ', ',']).any(|o| o == "trickle");
+        let options = |a: &Attributes| a.values("ice-options").any(offers_trickle);
         if options(&accepted.section.attributes) || options(&self.offer.attributes) {
             text.line(format_args!("a=ice-options:trickle"));
         }

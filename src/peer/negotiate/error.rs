@@ -31,6 +31,8 @@ pub enum NegotiateError {
     NothingOffered,
     #[error("the offer has {0} m-lines and no a=group:BUNDLE: offer one transport for all (bundlePolicy max-bundle)")]
     NotBundled(usize),
+    #[error("the a=group:BUNDLE names none of the m-lines")]
+    OutsideBundle,
     #[error("no m-line can be used: {0}")]
     NothingAccepted(String),
     #[error("m-line {0}: the mid is not 1 to 32 printable ASCII characters")]

@@ -193,7 +193,8 @@ impl Negotiation {
             return Ok(Change::Same);
         }
         if sections.is_empty() {
-            return Err(NegotiateError::NothingOffered);
+            let outside = offered.iter().any(|o| o.is_alive);
+            return Err(if outside { NegotiateError::OutsideBundle } else { NegotiateError::NothingOffered });
         }
         let remote = RemoteTransport::read(&offer.attributes, &sections)?;
         let origin = offer.origin.unwrap_or_default().chars().take(256).collect();

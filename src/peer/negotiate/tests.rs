@@ -367,6 +367,7 @@ fn broken_offers_are_told_what_is_wrong() {
         (good.replace("a=setup", "a=ice-lite\r\na=setup"), "the offer is a=ice-lite"),
         (good.replace("a=mid:1", "a=mid:0"), "m-line 2: the mid \"0\" is there twice"),
         (good.replace("a=mid:1", "a=mid:"), "m-line 2: the mid is not 1 to 32"),
+        (good.replace("BUNDLE 0 1", "BUNDLE a b"), "the a=group:BUNDLE names none"),
         ("v=0\r\n".into(), "the offer has no m-line that is not stopped"),
         ("".into(), "this is not SDP"),
     ];
@@ -424,7 +425,7 @@ mod garbage {
                     0 if lines.len() > 1 => drop(lines.remove(a)),
                     1 => lines.insert(a, lines[b].clone()),
                     2 => lines.swap(a, b),
-                    3 => lines[a].truncate(b % 40),
+                    3 => lines[a] = lines[a].chars().take(b % 40).collect(),
                     _ => lines[a] = lines[a].replace([' ', ':'], "\u{fe}"),
                 }
             }

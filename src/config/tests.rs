@@ -1,0 +1,148 @@
+use super::*;
+
+fn load_from(args: &[&str], env: &[(&str, &str)], file: &str) -> Result<Invocation, ConfigError> {
+    let args = std::iter::once("exedra").chain(args.iter().copied()).map(OsString::from);
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    load_with(args, env, &|path| match path.to_str() {
+        Some("exedra.toml") => Ok(file.to_owned()),
+        _ => Err(std::io::ErrorKind::NotFound.into()),
+    })
+}
+
+fn config(args: &[&str], env: &[(&str, &str)], file: &str) -> Config {
+    match load_from(args, env, file) {
+        Ok(Invocation::Serve(config)) => *config,
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn mistakes(args: &[&str], env: &[(&str, &str)], file: &str) -> Vec<String> {
+    match load_from(args, env, file) {
+        Err(ConfigError::Mistakes(mistakes)) => mistakes.iter().map(Mistake::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_defaults_are_a_server_for_this_machine() {
+    let c = config(&[], &[], "");
+    assert_eq!(c.http, SocketAddr::from(([127, 0, 0, 1], 8080)));
+    assert_eq!(c.udp, ["0.0.0.0:7882", "[::]:7882"].map(|a| a.parse::<SocketAddr>().unwrap()));
+    assert_eq!(c.access, Access { secret: None, open: true });
+    assert_eq!((c.cors, c.drain), (Origins::Any, Duration::from_secs(10)));
+    assert!(c.warnings.is_empty());
+}
+
+#[test]
+fn a_flag_beats_a_variable_beats_the_file() {
+    let file = "http = '127.0.0.1:1'\nmax_rooms = 1\ndrain = '1s'\ncors_origin = ['https://a.example']";
+    let env = [("EXEDRA_HTTP", "127.0.0.1:2"), ("EXEDRA_MAX_ROOMS", "2"), ("EXEDRA_CONFIG", "exedra.toml")];
+    let c = config(&["--http", "localhost:3"], &env, file);
+    assert_eq!((c.http.port(), c.limits.rooms, c.drain), (3, 2, Duration::from_secs(1)));
+    assert_eq!(c.cors, Origins::Only(vec![Origin::try_from("https://a.example").unwrap()]));
+}
+
+#[test]
+fn lists_come_from_everywhere() {
+    let two = ["127.0.0.1:1", "[::1]:2"].map(|a| a.parse::<SocketAddr>().unwrap());
+    assert_eq!(config(&["--udp", "127.0.0.1:1", "--udp", "[::1]:2"], &[], "").udp, two);
+    assert_eq!(config(&[], &[("EXEDRA_UDP", "127.0.0.1:1, [::1]:2")], "").udp, two);
+    assert_eq!(config(&["--config", "exedra.toml"], &[], "udp = ['127.0.0.1:1', '[::1]:2']").udp, two);
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_each_with_its_place() {
+    let file =
+        "htpp = 'x'\nqueue_bytes = 7\nlog = ['info']\nquite_something_else = 1\n[[ice_server]]\nurls = ['http://x']";
+    let env = [("EXEDRA_MAX_ROOMS", "many"), ("EXEDRA_ADVERTISE", "example.org")];
+    let args =
+        ["--http", "nowhere", "--drain", "soon", "--drain", "later", "--secret", "short", "--config", "exedra.toml"];
+    let told = mistakes(&args, &env, file);
+    for (place, part) in [
+        ("--http: ", "\"nowhere\" is not an IP address and a port"),
+        ("--drain: ", "more than once"),
+        ("--drain: ", "\"soon\" is not a time"),
+        ("--secret: ", "at least 16 bytes"),
+        ("EXEDRA_MAX_ROOMS: ", "\"many\" is not a number from 1 to 1000000"),
+        ("EXEDRA_ADVERTISE: ", "\"example.org\" is not an IP address"),
+        ("exedra.toml: htpp: ", "http is meant?"),
+        ("exedra.toml: quite_something_else: ", "no such setting"),
+        ("exedra.toml: queue_bytes: ", "is not a size"),
+        ("exedra.toml: log: ", "takes one value"),
+        ("exedra.toml: ice_server: ", "stun:"),
+    ] {
+        assert!(told.iter().any(|m| m.starts_with(place) && m.contains(part)), "{place}{part}\nin {told:#?}");
+    }
+    assert_eq!(told.len(), 11, "{told:#?}");
+    assert!(!told.iter().any(|m| m.contains("\"short\"")), "a secret is never shown");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_understood() {
+    assert!(mistakes(&["--config", "gone.toml"], &[], "")[0].starts_with("--config: gone.toml cannot be read"));
+    let told = mistakes(&["--config", "exedra.toml"], &[], "http = '127.0.0.1:1'\nudp = [\nmax_rooms = = 1");
+    assert!(told[0].starts_with("exedra.toml, line 3: "), "{told:?}");
+}
+
+#[test]
+fn rooms_are_open_to_the_machine_itself_only_unless_told() {
+    let told = mistakes(&["--http", "0.0.0.0:80"], &[], "");
+    assert!(told[0].contains("--secret") && told[0].contains("--open"), "{told:?}");
+    assert!(config(&["--http", "0.0.0.0:80", "--open"], &[], "").access.open);
+    assert!(config(&["--http", "[::1]:80"], &[], "").access.open);
+    let secret = [("EXEDRA_SECRET", "0123456789abcdef")];
+    assert!(!config(&["--http", "0.0.0.0:80"], &secret, "").access.open);
+    assert!(!config(&[], &secret, "").access.open);
+    assert!(config(&["--open"], &secret, "").access.open);
+}
+
+#[test]
+fn advertised_addresses_have_a_socket() {
+    let told = mistakes(&["--udp", "0.0.0.0:1", "--advertise", "2001:db8::1"], &[], "");
+    assert!(told[0].contains("no --udp address is IPv6"), "{told:?}");
+    let told = mistakes(&["--udp", "0.0.0.0:1", "--udp", "0.0.0.0:1"], &[], "");
+    assert!(told[0].contains("given twice"), "{told:?}");
+}
+
+#[test]
+fn a_misspelt_variable_is_doubted_and_a_foreign_one_is_not() {
+    let c = config(&[], &[("EXEDRA_HTPP", "x"), ("EXEDRA_SERVICE_HOST", "10.0.0.1")], "");
+    assert_eq!(c.warnings, ["EXEDRA_HTPP is unknown and ignored; EXEDRA_HTTP is meant?"]);
+}
+
+#[test]
+fn tokens() {
+    let args = ["token", "--room", "a", "--name", "Ada", "--secret", "0123456789abcdef", "--expires", "15min"];
+    let Ok(Invocation::Token { claims, lifetime, .. }) = load_from(&args, &[], "") else { panic!() };
+    assert_eq!((claims.room.as_str(), claims.name.as_deref()), ("a", Some("Ada")));
+    assert_eq!(claims.grants.as_deref().map(<[_]>::len), Some(3));
+    assert_eq!(lifetime, Duration::from_secs(900));
+
+    let told = mistakes(&["token", "--room", "a b", "--name", "", "--grants", "fly", "--expires", "x"], &[], "");
+    assert_eq!(told.len(), 5, "{told:?}");
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    let spelt_out: Vec<String> = settings::SETTINGS
+        .iter()
+        .filter(|s| matches!(s.shape, settings::Shape::One(_)) && s.default != "none")
+        .flat_map(|s| [format!("--{}", s.name), s.default.to_owned()])
+        .collect();
+    let args: Vec<&str> = spelt_out.iter().map(String::as_str).collect();
+    assert_eq!(config(&args, &[], ""), config(&[], &[], ""));
+}
+
+#[test]
+fn the_command_line_is_sound_and_help_names_every_setting() {
+    settings::command().debug_assert();
+    let help = settings::command().render_long_help().to_string();
+    for setting in settings::SETTINGS {
+        assert!(
+            help.contains(&format!("--{}", setting.name)) && help.contains(&setting.variable()),
+            "{}",
+            setting.name
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! Commands: what the room wants of the engine. Each computes the wanted state and moves towards it; a second one does nothing.
+use super::peer::{Counts, Peer, Remb, Slot};
+use super::speakers::Level;
+use super::{Command, Engine, Event, Track};
+use crate::ids::{Mid, PeerId, RoomId, TrackId};
+use crate::peer::association::Association;
+use crate::peer::config::{PeerConfig, SendMedia};
+use crate::rtp::Ssrc;
+use crate::rtp::clock::PeerClock;
+use crate::rtp::codec::Kind;
+use rand::Rng;
+use std::time::Instant;
+
+impl Engine {
+    /// Carries out a command. Call [`flush`](Self::flush) after it.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::AddPeer { peer, room, config } => self.add_peer(now, peer, room, &config),
+            Command::UpdatePeer { peer, config } => self.update_peer(now, peer, &config),
+            Command::RemovePeer { peer } => self.remove_peer(now, peer),
+            Command::Publish { track, peer, mid, kind } => self.publish(now, track, peer, mid, kind),
+            Command::Unpublish { track } => self.unpublish(track),
+            Command::SetMuted { track, muted } => self.set_muted(track, muted),
+            Command::Bind { peer, mid, track } => self.bind(now, peer, &mid, track),
+            Command::Stats { peer, token } => self.tell_stats(now, peer, token),
+        }
+        self.at_work = None;
+    }
+
+    fn add_peer(&mut self, now: Instant, id: PeerId, room: RoomId, config: &PeerConfig) {
+        if self.peer_ids.contains_key(&id) {
+            return self.update_peer(now, id, config);
+        }
+        self.at_work = Some(room);
+        let association = Association::new(now, &self.identity, config);
+        let report_ssrc = Ssrc(self.rng.random());
+        let index = self.peers.insert(Peer {
+            id,
+            room,
+            association,
+            path: None,
+            connected: false,
+            cname: config.cname.clone(),
+            receive: Vec::new(),
+            published: Vec::new(),
+            ssrcs: Vec::new(),
+            repairs: Vec::new(),
+            clock: PeerClock::default(),
+            twcc: None,
+            report_due: None,
+            review_due: None,
+            rtt: None,
+            remb: Remb::default(),
+            slots: Vec::new(),
+            pending: Vec::new(),
+            repairs_due: Vec::new(),
+            touched: false,
+            armed: None,
+            counts: Counts::default(),
+            report_ssrc,
+        });
+        self.peer_ids.insert(id, index);
+        self.rooms.entry(room).or_default().peers += 1;
+        self.metrics.peers.set(self.peers.len() as u64);
+        self.configure(index, config);
+        self.touch(index);
+    }
+
+    fn update_peer(&mut self, now: Instant, id: PeerId, config: &PeerConfig) {
+        let Some(&index) = self.peer_ids.get(&id) else { return };
+        self.at_work = Some(self.peers[index].room);
+        self.peers[index].association.update(config);
+        self.configure(index, config);
+        self.handle_association(now, index);
+        self.touch(index);
+    }
+
+    /// Takes over the m-lines of a description. What was bound or published stays so.
+    fn configure(&mut self, index: usize, config: &PeerConfig) {
+        let ufrag = config.ice.local.ufrag.as_str();
+        if self.ufrags.get(ufrag) != Some(&index) {
+            self.ufrags.insert(ufrag.into(), index);
+        }
+        let peer = &mut self.peers[index];
+        peer.receive = config.receive.clone();
+        let feedback = || config.receive.iter().flat_map(|m| m.codecs.iter().map(|c| c.feedback));
+        peer.remb.wanted = !feedback().any(|f| f.transport_cc) && feedback().any(|f| f.remb);
+        for media in &config.send {
+            self.configure_slot(index, media);
+        }
+    }
+
+    fn configure_slot(&mut self, index: usize, media: &SendMedia) {
+        let (first, first_repair) = (self.random_u16(), self.random_u16());
+        let peer = &mut self.peers[index];
+        match peer.slot_by_mid(&media.mid) {
+            Some(slot) => peer.slots[slot].media = media.clone(),
+            None => peer.slots.push(Slot::new(media.clone(), first, first_repair)),
+        }
+    }
+
+    fn remove_peer(&mut self, now: Instant, id: PeerId) {
+        let Some(index) = self.peer_ids.remove(&id) else { return };
+        let tracks: Vec<TrackId> =
+            self.tracks.iter().filter(|(_, t)| t.peer == index).map(|(_, track)| track.id).collect();
+        for track in tracks {
+            self.unpublish(track);
+        }
+        for slot in 0..self.peers[index].slots.len() {
+            self.release_slot(index, slot);
+        }
+        let streams: Vec<usize> = self.streams.iter().filter(|(_, s)| s.peer == index).map(|(i, _)| i).collect();
+        for stream in streams {
+            self.streams.remove(stream);
+            self.batch.streams.retain(|&s| s != stream);
+        }
+        self.batch.peers.retain(|&p| p != index);
+        let mut peer = self.peers.remove(index);
+        self.paths.retain(|_, owner| *owner != index);
+        self.ufrags.retain(|_, owner| *owner != index);
+        peer.association.close(now);
+        self.last_words(peer);
+        self.metrics.peers.set(self.peers.len() as u64);
+    }
+
+    /// Lets a removed peer's farewell (close_notify) go out with the next flush.
+    fn last_words(&mut self, mut peer: Peer) {
+        while let Some(farewell) = peer.association.poll_transmit() {
+            self.farewells.push(farewell);
+        }
+        if let Some(room) = self.rooms.get_mut(&peer.room) {
+            room.peers = room.peers.saturating_sub(1);
+            if room.peers == 0 {
+                self.rooms.remove(&peer.room);
+            }
+        }
+    }
+
+    fn publish(&mut self, now: Instant, id: TrackId, peer: PeerId, mid: Mid, kind: Kind) {
+        let Some(&owner) = self.peer_ids.get(&peer) else { return };
+        if self.track_ids.contains_key(&id) {
+            return;
+        }
+        let room = self.peers[owner].room;
+        let track = self.tracks.insert(Track {
+            id,
+            room,
+            peer: owner,
+            kind,
+            muted: false,
+            streams: Vec::new(),
+            best: None,
+            subscribers: Vec::new(),
+            told: None,
+            level: Level::default(),
+        });
+        self.track_ids.insert(id, track);
+        self.peers[owner].published.retain(|(m, _)| *m != mid);
+        self.peers[owner].published.push((mid.clone(), track));
+        // Packets may have come before the command did.
+        let media = self.peers[owner].receive.iter().position(|m| m.mid == mid);
+        let streams: Vec<usize> = self
+            .streams
+            .iter()
+            .filter(|(_, s)| s.peer == owner && Some(s.media) == media && s.kind == kind)
+            .map(|(index, _)| index)
+            .collect();
+        for stream in streams {
+            self.attach_stream(now, stream, track);
+        }
+    }
+
+    fn unpublish(&mut self, id: TrackId) {
+        let Some(index) = self.track_ids.remove(&id) else { return };
+        let track = self.tracks.remove(index);
+        for (peer, slot) in track.subscribers {
+            let slot = &mut self.peers[peer].slots[slot];
+            slot.track = None;
+            slot.told = None;
+            slot.forwarder.set_target(None, false);
+        }
+        for stream in track.streams {
+            if let Some(stream) = self.streams.get_mut(stream) {
+                stream.track = None;
+            }
+        }
+        self.peers[track.peer].published.retain(|&(_, t)| t != index);
+    }
+
+    fn set_muted(&mut self, id: TrackId, muted: bool) {
+        let Some(&index) = self.track_ids.get(&id) else { return };
+        let track = &mut self.tracks[index];
+        if track.muted && !muted && track.kind == Kind::Video {
+            let (owner, best) = (track.peer, track.best);
+            track.muted = false;
+            if let Some(best) = best {
+                self.streams[best].keyframes.want();
+                self.touch(owner);
+            }
+        }
+        self.tracks[index].muted = muted;
+    }
+
+    fn bind(&mut self, now: Instant, peer: PeerId, mid: &Mid, track: Option<TrackId>) {
+        let Some(&index) = self.peer_ids.get(&peer) else { return };
+        let Some(slot) = self.peers[index].slot_by_mid(mid) else { return };
+        let wanted = track.and_then(|id| self.track_ids.get(&id).copied());
+        if self.peers[index].slots[slot].track == wanted {
+            return;
+        }
+        self.release_slot(index, slot);
+        let Some(wanted) = wanted else { return };
+        self.peers[index].slots[slot].track = Some(wanted);
+        self.tracks[wanted].subscribers.push((index, slot));
+        self.aim_slot(now, index, slot, false);
+    }
+
+    /// Takes the slot away from the track that it shows.
+    fn release_slot(&mut self, peer: usize, slot: usize) {
+        let shown = &mut self.peers[peer].slots[slot];
+        shown.told = None;
+        shown.forwarder.set_target(None, false);
+        if let Some(track) = shown.track.take()
+            && let Some(track) = self.tracks.get_mut(track)
+        {
+            track.subscribers.retain(|&s| s != (peer, slot));
+        }
+    }
+
+    fn tell_stats(&mut self, now: Instant, id: PeerId, token: u64) {
+        let Some(&index) = self.peer_ids.get(&id) else { return };
+        let room = self.peers[index].room;
+        let stats = Box::new(self.stats(now, index));
+        self.events.push_back(Event::Stats { room, peer: id, token, stats });
+    }
+}

@@ -1,0 +1,437 @@
+//! After a batch: each subscriber's packets, mapped, joined into runs, sealed, and handed out.
+use super::api::SlotState;
+use super::peer::{Peer, Repair, Slot};
+use super::stream::ReceiveStream;
+use super::{Engine, Event, Sink, Transmit};
+use crate::egress::segments::{Job, Limits, MAX_PADDING, Run, next_run};
+use crate::forward::{self, Offsets};
+use crate::metrics::DropReason;
+use crate::peer::srtp::SrtpOutbound;
+use crate::rtp::codec::{self, Codec};
+use crate::rtp::dd;
+use crate::rtp::extension::Extension;
+use crate::rtp::header::HeaderWriter;
+use crate::rtp::packet::PacketInfo;
+use crate::rtp::{PayloadType, SeqNo};
+use slab::Slab;
+use std::time::Instant;
+
+/// Bytes that one send may have: the longest UDP payload over IPv4.
+const MAX_SEND: usize = 65_507;
+/// The slab that packets are sealed into, one run at a time.
+pub(super) const SLAB: usize = 64 << 10;
+
+/// Which packet a job sends, and as what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    slot: usize,
+    stream: usize,
+    seq: SeqNo,
+    /// Number on the wire: of the slot's stream, or of its RTX stream.
+    out: SeqNo,
+    timestamp: u32,
+    payload_type: PayloadType,
+    offsets: Offsets,
+    /// For a retransmission (RFC 4588): the number that the packet had.
+    original: Option<SeqNo>,
+    header_len: usize,
+    /// Where in the stored packet the payload lies that goes out, and its length.
+    payload: (usize, usize),
+}
+
+impl Engine {
+    /// Sends all there is to send. Call it after each batch of datagrams, after commands, and after `handle_timeout`.
+    pub fn flush(&mut self, now: Instant, sink: &mut impl Sink) {
+        for (path, datagram) in self.farewells.drain(..) {
+            sink.transmit(Transmit { path, contents: &datagram, segment_size: None });
+        }
+        self.collect_subscribers();
+        let streams = std::mem::take(&mut self.batch.streams);
+        // Peers may be touched while others are flushed (a keyframe is asked for): the list is walked by index.
+        let mut next = 0;
+        while let Some(&index) = self.batch.peers.get(next) {
+            next += 1;
+            self.flush_peer(now, index, sink);
+        }
+        self.batch.peers.clear();
+        for &stream in &streams {
+            if let Some(stream) = self.streams.get_mut(stream) {
+                stream.fresh.clear();
+            }
+        }
+        self.batch.streams = streams;
+        self.batch.streams.clear();
+        self.at_work = None;
+    }
+
+    /// Notes for each subscriber which of its slots have something to get.
+    fn collect_subscribers(&mut self) {
+        let Self { batch, streams, tracks, peers, .. } = self;
+        for &at in &batch.streams {
+            let Some(track) = streams.get(at).and_then(|s| s.track).and_then(|t| tracks.get(t)) else { continue };
+            for &(index, slot) in &track.subscribers {
+                let Some(peer) = peers.get_mut(index) else { continue };
+                peer.pending.push((slot, at));
+                if !peer.touched {
+                    peer.touched = true;
+                    batch.peers.push(index);
+                }
+            }
+        }
+    }
+
+    fn flush_peer(&mut self, now: Instant, index: usize, sink: &mut impl Sink) {
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        peer.touched = false;
+        self.at_work = Some(peer.room);
+        while let Some((path, datagram)) = peer.association.poll_transmit() {
+            peer.counts.datagrams_out += 1;
+            peer.counts.bytes_out += datagram.len() as u64;
+            sink.transmit(Transmit { path, contents: &datagram, segment_size: None });
+        }
+        let mut jobs = std::mem::take(&mut self.batch.jobs);
+        self.collect_repairs(now, index, &mut jobs);
+        self.collect_media(now, index, &mut jobs);
+        self.send_jobs(index, &jobs, sink);
+        jobs.clear();
+        self.batch.jobs = jobs;
+        self.send_reports(now, index, sink);
+        self.arm(now, index);
+    }
+
+    fn collect_media(&mut self, now: Instant, index: usize, jobs: &mut Vec<Job<Source>>) {
+        let mut pending = std::mem::take(&mut self.peers[index].pending);
+        for (slot, stream) in pending.drain(..) {
+            self.collect_slot(index, slot, stream, jobs);
+        }
+        let peer = &mut self.peers[index];
+        peer.pending = pending;
+        if !jobs.is_empty() {
+            peer.report_due.get_or_insert(now);
+        }
+    }
+
+    fn collect_slot(&mut self, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
+        let Self { peers, streams, metrics, events, .. } = self;
+        let (peer, stream_index) = (&mut peers[index], stream);
+        let Some(stream) = streams.get(stream_index) else { return };
+        let Some(slot) = peer.slots.get_mut(at) else { return };
+        let drop_all = |reason| stream.fresh.iter().for_each(|_| metrics.drop_packet(reason));
+        if slot.forwarder.current() != Some(stream.key) && slot.forwarder.target() != Some(stream.key) {
+            return drop_all(DropReason::LayerNotSelected);
+        }
+        let Some(outbound) = peer.association.outbound().filter(|_| peer.connected) else {
+            return drop_all(DropReason::NotConnected);
+        };
+        let overhead = outbound.profile().rtp_overhead();
+        let (before, first_job) = (slot.told, jobs.len());
+        for &seq in &stream.fresh {
+            match plan(slot, at, stream, stream_index, seq, overhead) {
+                Ok((job, false)) => jobs.push(job),
+                Ok((job, true)) => {
+                    // A new source starts here. What followed it and came sooner is in the history already.
+                    jobs.push(job);
+                    let highest = stream.extender.highest().unwrap_or(seq);
+                    let rest = (seq.0 + 1..=highest.0).map(SeqNo).filter(|s| stream.history.contains(*s));
+                    let rest = rest.filter_map(|s| plan(slot, at, stream, stream_index, s, overhead).ok());
+                    jobs.extend(rest.map(|(job, _)| job));
+                    break;
+                }
+                Err(reason) => {
+                    metrics.drop_packet(reason);
+                    if reason == DropReason::CodecNotNegotiated {
+                        slot.told = Some(SlotState::NoCodec);
+                    }
+                }
+            }
+        }
+        if jobs.len() > first_job {
+            slot.told = Some(SlotState::Live);
+        }
+        if slot.told != before
+            && let (Some(state), Some(track)) = (slot.told, stream.track)
+        {
+            let (mid, track) = (slot.media.mid.clone(), self.tracks[track].id);
+            events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track, state });
+        }
+    }
+
+    /// The packets that were asked for again.
+    fn collect_repairs(&mut self, now: Instant, index: usize, jobs: &mut Vec<Job<Source>>) {
+        let Self { peers, streams, metrics, .. } = self;
+        let peer = &mut peers[index];
+        let Some(overhead) = peer.association.outbound().map(|o| o.profile().rtp_overhead()) else { return };
+        let rtt = peer.rtt_or_default();
+        for repair in std::mem::take(&mut peer.repairs_due) {
+            let slot = &mut peer.slots[repair.slot];
+            match plan_repair(now, slot, streams, repair, rtt, overhead) {
+                Ok(job) => {
+                    slot.repaired += 1;
+                    metrics.retransmissions_out.add(1);
+                    jobs.push(job);
+                }
+                Err(reason) => metrics.drop_packet(reason),
+            }
+        }
+    }
+
+    fn send_jobs(&mut self, index: usize, jobs: &[Job<Source>], sink: &mut impl Sink) {
+        let Self { peers, streams, batch, metrics, max_segments, .. } = self;
+        let peer = &mut peers[index];
+        let Some(path) = peer.path else { return };
+        let limits = Limits { segments: *max_segments, bytes: MAX_SEND.min(batch.slab.len()) };
+        let mut rest = jobs;
+        while !rest.is_empty() {
+            let run = next_run(rest, limits);
+            let (these, others) = rest.split_at(run.count.max(1));
+            rest = others;
+            let sealed = seal_run(peer, streams, these, run, &mut batch.slab);
+            if sealed == 0 {
+                continue;
+            }
+            metrics.rtp_out.add(these.len() as u64);
+            peer.counts.datagrams_out += these.len() as u64;
+            peer.counts.bytes_out += sealed as u64;
+            let segment_size = (these.len() > 1).then_some(run.size);
+            sink.transmit(Transmit { path, contents: &batch.slab[..sealed], segment_size });
+        }
+    }
+}
+
+/// Maps one packet into a slot. True if a new source starts with it.
+fn plan(
+    slot: &mut Slot,
+    at: usize,
+    stream: &ReceiveStream,
+    stream_index: usize,
+    seq: SeqNo,
+    overhead: usize,
+) -> Result<(Job<Source>, bool), DropReason> {
+    let stored = stream.history.packet(seq).ok_or(DropReason::TooOld)?;
+    let packet = &stored.meta.packet;
+    let payload_type = outgoing_payload_type(slot, packet.codec).ok_or(DropReason::CodecNotNegotiated)?;
+    let mapped = slot.forwarder.map(stream.key, seq, packet, stored.meta.captured_at)?;
+    let header_len = header_len(slot, packet, stored.bytes);
+    let payload = outgoing_payload(slot, packet, stored.bytes);
+    let len = header_len + payload.1 + overhead;
+    slot.packets += 1;
+    slot.octets += payload.1 as u64;
+    let source = Source {
+        slot: at,
+        stream: stream_index,
+        seq,
+        out: mapped.seq,
+        timestamp: mapped.timestamp,
+        payload_type,
+        offsets: mapped.offsets,
+        original: None,
+        header_len,
+        payload,
+    };
+    Ok((Job { source, len, padding: padding(slot, packet.codec) }, mapped.starts))
+}
+
+fn plan_repair(
+    now: Instant,
+    slot: &mut Slot,
+    streams: &Slab<ReceiveStream>,
+    repair: Repair,
+    rtt: std::time::Duration,
+    overhead: usize,
+) -> Result<Job<Source>, DropReason> {
+    let stream = streams.get(repair.stream.index as usize).filter(|s| s.key == repair.stream);
+    let stream = stream.ok_or(DropReason::NackUnanswerable)?;
+    let stored = stream.history.packet(repair.seq).ok_or(DropReason::NackUnanswerable)?;
+    if !slot.may_repair(now, repair.out, rtt) {
+        return Err(DropReason::NackThrottled);
+    }
+    let packet = &stored.meta.packet;
+    let plain = outgoing_payload_type(slot, packet.codec).ok_or(DropReason::CodecNotNegotiated)?;
+    let rtx = slot.payload(packet.codec).and_then(|p| p.rtx).filter(|_| slot.media.rtx_ssrc.is_some());
+    let header_len = header_len(slot, packet, stored.bytes);
+    let payload = outgoing_payload(slot, packet, stored.bytes);
+    let (out, payload_type, original, extra) = match rtx {
+        Some(rtx) => {
+            let out = slot.next_repair;
+            slot.next_repair = SeqNo(out.0 + 1);
+            (out, rtx, Some(repair.out), 2)
+        }
+        // Only what was announced for it: other packets may have been padded, and are not the same to the byte again.
+        None if padding(slot, packet.codec) > 0 => return Err(DropReason::NackUnanswerable),
+        // Without RTX the very packet is sent again: the same number, the same bytes.
+        None => (repair.out, plain, None, 0),
+    };
+    let source = Source {
+        slot: repair.slot,
+        stream: repair.stream.index as usize,
+        seq: repair.seq,
+        out,
+        timestamp: packet.timestamp.wrapping_add(repair.offsets.timestamp),
+        payload_type,
+        offsets: repair.offsets,
+        original,
+        header_len,
+        payload,
+    };
+    let padding = if original.is_some() { MAX_PADDING } else { 0 };
+    Ok(Job { source, len: header_len + extra + payload.1 + overhead, padding })
+}
+
+/// How far a media packet may be padded: not at all if a NACK would have it sent again under the same number.
+fn padding(slot: &mut Slot, codec: Codec) -> usize {
+    let repaired_by_rtx = slot.media.rtx_ssrc.is_some();
+    match slot.payload(codec) {
+        Some(p) if p.feedback.nack && !(repaired_by_rtx && p.rtx.is_some()) => 0,
+        _ => MAX_PADDING,
+    }
+}
+
+/// The payload type for the codec. Redundant audio goes as plain Opus to who knows no RED.
+fn outgoing_payload_type(slot: &mut Slot, codec: Codec) -> Option<PayloadType> {
+    let direct = slot.payload(codec).map(|p| p.payload_type);
+    match codec {
+        Codec::Red => direct.or_else(|| slot.payload(Codec::Opus).map(|p| p.payload_type)),
+        _ => direct,
+    }
+}
+
+/// Which bytes of the stored packet are the payload that goes out: of RED only the primary block, to who knows no RED.
+fn outgoing_payload(slot: &mut Slot, packet: &PacketInfo, bytes: &[u8]) -> (usize, usize) {
+    let (start, len) = (usize::from(packet.header_len), usize::from(packet.payload_len));
+    if packet.codec == Codec::Red && slot.payload(Codec::Red).is_none() {
+        let payload = bytes.get(start..start + len).unwrap_or_default();
+        if let Ok(primary) = codec::opus::red_primary(payload) {
+            // The primary block is the last one.
+            return (start + len - primary.data.len(), primary.data.len());
+        }
+    }
+    (start, len)
+}
+
+/// The extensions that go along, by the slot's own ids.
+fn extensions<'a>(
+    slot: &'a Slot,
+    packet: &'a PacketInfo,
+    bytes: &'a [u8],
+) -> impl Iterator<Item = (Extension, u8, &'a [u8])> {
+    let fits = |value: &[u8]| slot.two_byte || matches!(value.len(), 1..=16);
+    let values = packet.extensions.values(bytes);
+    values.filter_map(move |(e, value)| Some((e, slot.media.extensions.id(e)?, value)).filter(|_| fits(value)))
+}
+
+fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8]) -> usize {
+    let head = if slot.two_byte { 2 } else { 1 };
+    let block: usize = extensions(slot, packet, bytes).map(|(_, _, value)| head + value.len()).sum();
+    if block == 0 { 12 } else { 12 + 4 + block.next_multiple_of(4) }
+}
+
+/// Seals a run into the slab. Says how many bytes it takes; 0 when there are no keys.
+fn seal_run(peer: &mut Peer, streams: &Slab<ReceiveStream>, jobs: &[Job<Source>], run: Run, slab: &mut [u8]) -> usize {
+    let Peer { association, slots, .. } = peer;
+    let Some(outbound) = association.outbound() else { return 0 };
+    let mut used = 0;
+    for (position, job) in jobs.iter().enumerate() {
+        let last = position + 1 == jobs.len();
+        let padding = if last { 0 } else { run.size - job.len };
+        debug_assert!(padding <= MAX_PADDING);
+        let Some(space) = slab.get_mut(used..used + job.len + padding) else { return used };
+        let slot = &slots[job.source.slot];
+        if seal(slot, &streams[job.source.stream], &job.source, padding, outbound, space).is_none() {
+            // Cannot happen with lengths as planned; a run must have no hole, so it ends here.
+            debug_assert!(false, "a planned packet did not fit");
+            return used;
+        }
+        used += job.len + padding;
+    }
+    used
+}
+
+/// Writes one packet as the subscriber is to see it, and seals it. `out` is exactly as long as the datagram.
+fn seal(
+    slot: &Slot,
+    stream: &ReceiveStream,
+    source: &Source,
+    padding: usize,
+    outbound: &SrtpOutbound,
+    out: &mut [u8],
+) -> Option<()> {
+    let stored = stream.history.packet(source.seq)?;
+    let packet = &stored.meta.packet;
+    let header_len = write_header(slot, packet, stored.bytes, source, padding > 0, out);
+    if header_len != source.header_len {
+        return None;
+    }
+    let (start, len) = source.payload;
+    let payload = stored.bytes.get(start..start + len)?;
+    let rewrites = forward::rewrites_payload(packet.codec, &source.offsets) || packet.codec == Codec::Red;
+    if source.original.is_none() && padding == 0 && !rewrites {
+        let sealed = outbound.seal_rtp_parts(source.out, header_len, &[], payload, out)?;
+        return (sealed == out.len()).then_some(());
+    }
+    let mut end = header_len;
+    if let Some(original) = source.original {
+        out.get_mut(end..end + 2)?.copy_from_slice(&original.low().to_be_bytes());
+        end += 2;
+    }
+    let body = out.get_mut(end..end + payload.len())?;
+    body.copy_from_slice(payload);
+    if rewrites {
+        rewrite_payload(slot, packet, &source.offsets, body);
+    }
+    end += payload.len();
+    if padding > 0 {
+        let pad = out.get_mut(end..end + padding)?;
+        pad.fill(0);
+        *pad.last_mut()? = padding as u8;
+        end += padding;
+    }
+    let sealed = outbound.seal_rtp_in_place(source.out, header_len, end - header_len, out)?;
+    (sealed == out.len()).then_some(())
+}
+
+fn write_header(
+    slot: &Slot,
+    packet: &PacketInfo,
+    bytes: &[u8],
+    source: &Source,
+    padded: bool,
+    out: &mut [u8],
+) -> usize {
+    let ssrc = if source.original.is_some() { slot.media.rtx_ssrc.unwrap_or(slot.media.ssrc) } else { slot.media.ssrc };
+    let (seq, timestamp) = (source.out.low(), source.timestamp);
+    let mut header = HeaderWriter::new(out, packet.marker, source.payload_type, seq, timestamp, ssrc, slot.two_byte);
+    if padded {
+        header.padding();
+    }
+    for (extension, id, value) in extensions(slot, packet, bytes) {
+        match (extension, packet.frame.frame_number) {
+            (Extension::DependencyDescriptor, Some(number)) if source.offsets.frame_number != 0 => {
+                let mut copy = [0; 255];
+                let copy = &mut copy[..value.len()];
+                copy.copy_from_slice(value);
+                // It was read before; a descriptor is never too short for its number.
+                let _ = dd::set_frame_number(copy, number.wrapping_add(source.offsets.frame_number));
+                header.extension(id, copy);
+            }
+            _ => {
+                header.extension(id, value);
+            }
+        }
+    }
+    header.finish()
+}
+
+/// Gives the copied payload the numbers of the slot's stream. What cannot be read goes as it is.
+fn rewrite_payload(slot: &Slot, packet: &PacketInfo, offsets: &Offsets, payload: &mut [u8]) {
+    let picture_id = packet.frame.picture_id.map(|p| p.value.wrapping_add(offsets.picture_id));
+    let tl0_pic_idx = packet.frame.tl0_pic_idx.map(|t| t.wrapping_add(offsets.tl0_pic_idx));
+    let _ = match packet.codec {
+        Codec::Vp8 => codec::vp8::rewrite(payload, picture_id, tl0_pic_idx),
+        Codec::Vp9 { .. } => codec::vp9::rewrite(payload, picture_id, tl0_pic_idx),
+        Codec::Red => {
+            let opus = slot.media.codecs.iter().find(|c| c.codec == Codec::Opus).map(|c| c.payload_type);
+            codec::opus::rewrite_red(payload, |_| opus)
+        }
+        _ => Ok(()),
+    };
+}

@@ -1,0 +1,135 @@
+//! Which stream of a track is forwarded: the best that is live. And when a stream or a track is live at all.
+use super::stream::STREAM_SILENCE;
+use super::{Engine, Event};
+use crate::engine::api::SlotState;
+use crate::ids::Rid;
+use crate::rtp::codec::Kind;
+use std::time::{Duration, Instant};
+
+/// An encoding must have this much more than the present one to replace it while both live: rates of one encoder wander.
+const BETTER: f64 = 1.3;
+/// How often a publisher's streams are looked through.
+pub(super) const REVIEW_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Engine {
+    pub(super) fn attach_stream(&mut self, now: Instant, stream: usize, track: usize) {
+        if self.streams[stream].track == Some(track) {
+            return;
+        }
+        self.streams[stream].track = Some(track);
+        self.tracks[track].streams.push(stream);
+        self.choose_best(now, track);
+    }
+
+    pub(super) fn detach_stream(&mut self, stream: usize) {
+        let Some(track) = self.streams[stream].track.take() else { return };
+        let track = &mut self.tracks[track];
+        track.streams.retain(|&s| s != stream);
+        if track.best == Some(stream) {
+            track.best = None;
+        }
+    }
+
+    /// Chooses the stream to be forwarded anew, and aims the slots at it if it is another.
+    pub(super) fn choose_best(&mut self, now: Instant, at: usize) {
+        let Self { tracks, streams, .. } = self;
+        let track = &tracks[at];
+        let live = |s: &usize| streams[*s].is_live(now);
+        let rate = |s: &usize| streams[*s].rate.bps();
+        let candidate = track.streams.iter().copied().filter(live).max_by(|a, b| rate(a).total_cmp(&rate(b)));
+        let present = track.best.filter(live);
+        let best = match (present, candidate) {
+            (Some(present), Some(candidate)) if rate(&candidate) > rate(&present) * BETTER => Some(candidate),
+            (Some(present), _) => Some(present),
+            (None, Some(candidate)) => Some(candidate),
+            // Nothing is live: stay, so that what comes next goes on where it was.
+            (None, None) => track.best,
+        };
+        let changed = best != track.best;
+        self.tracks[at].best = best;
+        self.tell_track(now, at);
+        if changed {
+            for n in 0..self.tracks[at].subscribers.len() {
+                let (peer, slot) = self.tracks[at].subscribers[n];
+                self.aim_slot(now, peer, slot, true);
+            }
+        }
+    }
+
+    fn tell_track(&mut self, now: Instant, at: usize) {
+        let Self { tracks, streams, events, .. } = self;
+        let track = &mut tracks[at];
+        let live = || track.streams.iter().filter(|s| streams[**s].is_live(now));
+        let count = live().count();
+        let Some(best) = track.best.filter(|_| count > 0) else { return };
+        let state = (streams[best].codec, count);
+        if track.told == Some(state) {
+            return;
+        }
+        let encodings: Vec<Rid> = live().filter_map(|s| streams[*s].rid.clone()).collect();
+        track.told = Some(state);
+        events.push_back(Event::TrackLive { room: track.room, track: track.id, codec: state.0, encodings });
+    }
+
+    /// Points a slot at the stream that its track is shown by, and asks for a keyframe if it needs one.
+    pub(super) fn aim_slot(&mut self, _now: Instant, index: usize, at: usize, seamless: bool) {
+        let Self { peers, tracks, streams, .. } = self;
+        let peer = &mut peers[index];
+        let slot = &mut peer.slots[at];
+        let Some(track) = slot.track.and_then(|t| tracks.get(t)) else { return };
+        let best = track.best.map(|s| streams[s].key);
+        slot.forwarder.set_target(best, seamless);
+        if slot.told.is_none() {
+            slot.told = Some(SlotState::Waiting);
+            let (mid, state) = (slot.media.mid.clone(), SlotState::Waiting);
+            self.events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track: track.id, state });
+        }
+        if peer.connected && slot.forwarder.awaits_keyframe() {
+            self.want_keyframe(index, at);
+        }
+    }
+
+    /// Asks the publisher of what the slot waits for (or shows) for a keyframe.
+    pub(super) fn want_keyframe(&mut self, index: usize, at: usize) {
+        let Self { peers, tracks, streams, .. } = self;
+        let slot = &peers[index].slots[at];
+        let Some(track) = slot.track.and_then(|t| tracks.get(t)).filter(|t| t.kind == Kind::Video && !t.muted) else {
+            return;
+        };
+        let wanted = slot.forwarder.target().or(slot.forwarder.current());
+        let Some(wanted) = wanted else { return };
+        let publisher = track.peer;
+        if let Some(stream) = streams.get_mut(wanted.index as usize).filter(|s| s.key == wanted) {
+            stream.keyframes.want();
+            self.touch(publisher);
+        }
+    }
+
+    /// The subscriber can receive (again): every slot that has nothing yet gets a keyframe asked for.
+    pub(super) fn start_slots(&mut self, now: Instant, index: usize) {
+        for at in 0..self.peers[index].slots.len() {
+            self.aim_slot(now, index, at, true);
+            // After an outage the decoder may have lost its reference.
+            self.want_keyframe(index, at);
+        }
+    }
+
+    /// Looks for streams of this peer that fell silent, and for better ones. Called from time to time.
+    pub(super) fn review_streams(&mut self, now: Instant, index: usize) {
+        let mut live = false;
+        for n in 0..self.peers[index].published.len() {
+            let Some(&(_, at)) = self.peers[index].published.get(n) else { break };
+            self.choose_best(now, at);
+            let Self { tracks, streams, events, .. } = self;
+            let track = &mut tracks[at];
+            let newest = track.streams.iter().map(|s| streams[*s].last_arrival).max();
+            let silent = newest.is_some_and(|at| now.saturating_duration_since(at) >= 2 * STREAM_SILENCE);
+            if silent && !track.muted && track.told.take().is_some() {
+                events.push_back(Event::TrackStalled { room: track.room, track: track.id });
+            }
+            live |= !silent;
+        }
+        // Once all is silent, the next packet starts the watch again.
+        self.peers[index].review_due = live.then(|| now + REVIEW_INTERVAL);
+    }
+}

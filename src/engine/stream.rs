@@ -1,0 +1,160 @@
+//! What the engine knows of one RTP stream from a publisher.
+use crate::forward::StreamKey;
+use crate::ids::Rid;
+use crate::peer::srtp::SsrcState;
+use crate::rtp::clock::StreamClock;
+use crate::rtp::codec::{Codec, Kind};
+use crate::rtp::dd::Structures;
+use crate::rtp::history::{History, HistoryLimits};
+use crate::rtp::packet::PacketInfo;
+use crate::rtp::receiver::{NackGenerator, ReceptionStats};
+use crate::rtp::{SeqExtender, SeqNo, Ssrc};
+use std::time::{Duration, Instant};
+
+/// Retransmission histories: one for each stream, shared by all its subscribers. Video of 5 Mbit/s for 1.5 s is about 1 MB.
+const VIDEO_HISTORY: HistoryLimits = HistoryLimits { packets: 2_048, bytes: 2 << 20 };
+const AUDIO_HISTORY: HistoryLimits = HistoryLimits { packets: 256, bytes: 64 << 10 };
+
+/// A stream without packets for this long is not live (an encoding that the publisher dropped); twice that, and its track stalls.
+pub(super) const STREAM_SILENCE: Duration = Duration::from_secs(1);
+
+/// One SSRC of a publisher; what comes on its RTX SSRC is put in here too.
+pub(super) struct ReceiveStream {
+    pub key: StreamKey,
+    /// Index of the publishing peer.
+    pub peer: usize,
+    /// Index in the peer's `receive` list.
+    pub media: usize,
+    pub track: Option<usize>,
+    pub ssrc: Ssrc,
+    pub rid: Option<Rid>,
+    pub kind: Kind,
+    pub codec: Codec,
+    pub srtp: SsrcState,
+    /// Extends the sequence numbers that retransmissions name.
+    pub extender: SeqExtender,
+    pub history: History<StoredInfo>,
+    pub reception: ReceptionStats,
+    /// None where NACK was not negotiated.
+    pub nack: Option<NackGenerator>,
+    pub clock: StreamClock,
+    pub dependency: Structures,
+    pub keyframes: KeyframeRequests,
+    pub rate: BitRate,
+    pub last_arrival: Instant,
+    /// Packets of this batch, in order of arrival.
+    pub fresh: Vec<SeqNo>,
+    pub bytes: u64,
+    pub packets: u64,
+    pub repaired: u64,
+    pub nacked: u64,
+    /// When the first NACK of a loss that is still open went out, to measure the round trip by its repair.
+    pub nack_probe: Option<(SeqNo, Instant)>,
+}
+
+/// What the history keeps beside the bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoredInfo {
+    pub packet: PacketInfo,
+    /// On our clock.
+    pub captured_at: Instant,
+}
+
+impl ReceiveStream {
+    pub fn new(now: Instant, key: StreamKey, peer: usize, media: usize, ssrc: Ssrc, codec: Codec, nack: bool) -> Self {
+        let kind = codec.kind();
+        Self {
+            key,
+            peer,
+            media,
+            track: None,
+            ssrc,
+            rid: None,
+            kind,
+            codec,
+            srtp: SsrcState::default(),
+            extender: SeqExtender::new(),
+            history: History::new(match kind {
+                Kind::Video => VIDEO_HISTORY,
+                Kind::Audio => AUDIO_HISTORY,
+            }),
+            reception: ReceptionStats::new(codec.clock_rate()),
+            nack: nack.then(NackGenerator::default),
+            clock: StreamClock::new(codec.clock_rate()),
+            dependency: Structures::default(),
+            keyframes: KeyframeRequests::default(),
+            rate: BitRate::default(),
+            last_arrival: now,
+            fresh: Vec::new(),
+            bytes: 0,
+            packets: 0,
+            repaired: 0,
+            nacked: 0,
+            nack_probe: None,
+        }
+    }
+
+    pub fn is_live(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_arrival) < STREAM_SILENCE
+    }
+}
+
+/// Keyframe requests for one stream: many subscribers ask, the publisher is asked once (RFC 4585 section 6.3.1).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KeyframeRequests {
+    wanted: bool,
+    last_sent: Option<Instant>,
+    pub sent: u64,
+}
+
+impl KeyframeRequests {
+    /// The least time between two requests to one stream.
+    pub const INTERVAL: Duration = Duration::from_millis(400);
+
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+    /// A keyframe has begun: all who waited are served.
+    pub fn satisfied(&mut self) {
+        self.wanted = false;
+    }
+    /// When to ask (again); `None` while nobody waits.
+    pub fn due_at(&self, now: Instant) -> Option<Instant> {
+        self.wanted.then(|| self.last_sent.map_or(now, |at| at + Self::INTERVAL))
+    }
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due_at(now).is_some_and(|at| at <= now)
+    }
+    pub fn note_sent(&mut self, now: Instant) {
+        self.last_sent = Some(now);
+        self.sent += 1;
+    }
+}
+
+/// A bit rate over about two seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BitRate {
+    since: Option<Instant>,
+    bits: u64,
+    smoothed: f64,
+}
+
+impl BitRate {
+    const WINDOW: Duration = Duration::from_millis(500);
+
+    pub fn add(&mut self, now: Instant, bytes: usize) {
+        let since = *self.since.get_or_insert(now);
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed >= Self::WINDOW {
+            let rate = self.bits as f64 / elapsed.as_secs_f64();
+            self.smoothed = if self.smoothed == 0.0 { rate } else { self.smoothed * 0.75 + rate * 0.25 };
+            self.since = Some(now);
+            self.bits = 0;
+        }
+        self.bits += bytes as u64 * 8;
+    }
+    /// Bits a second.
+    pub fn bps(&self) -> f64 {
+        self.smoothed
+    }
+}

@@ -1,0 +1,141 @@
+//! Batched UDP: many datagrams for one receive call (recvmmsg, GRO), many for one send call (GSO), by quinn-udp.
+use crate::engine::{Path, Sink, Transmit};
+use crate::metrics::{DropReason, ShardMetrics};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
+use socket2::{Domain, Protocol, Type};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Poll};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+/// Asked of the kernel for each direction, in bytes; it gives what `net.core.[rw]mem_max` allows. A second of 30 Mbit/s.
+const SOCKET_BUFFER: usize = 4 << 20;
+/// One buffer takes what GRO merges: at most 64 KiB.
+const RECEIVE_BUFFER: usize = 64 << 10;
+
+pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    // Smaller buffers than wished for are no reason not to start.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    Ok(socket.into())
+}
+
+/// One bound socket and the buffers that it receives into.
+pub(super) struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    buffers: Vec<u8>,
+    metas: [RecvMeta; BATCH_SIZE],
+}
+
+/// Where a datagram came from, without the index of the socket.
+#[derive(Clone, Copy)]
+pub(super) struct From {
+    remote: SocketAddr,
+    local_ip: Option<IpAddr>,
+}
+
+impl From {
+    pub(super) fn on(self, socket: usize) -> Path {
+        Path { socket: socket as u8, remote: self.remote, local_ip: self.local_ip }
+    }
+}
+
+impl Socket {
+    pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
+        let io = UdpSocket::from_std(socket)?;
+        let state = UdpSocketState::new((&io).into())?;
+        let buffers = vec![0; BATCH_SIZE * RECEIVE_BUFFER];
+        Ok(Self { io, state, buffers, metas: [RecvMeta::default(); BATCH_SIZE] })
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.io.local_addr()
+    }
+
+    pub(super) fn max_segments(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_recv_ready(context)
+    }
+
+    /// Receives what is there: how many buffers were filled, or `None` if nothing waits.
+    pub(super) fn receive(&mut self, metrics: &ShardMetrics) -> Option<usize> {
+        let Self { io, state, buffers, metas } = self;
+        let mut chunks = buffers.chunks_mut(RECEIVE_BUFFER);
+        let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        let received = io.try_io(Interest::READABLE, || state.recv((&*io).into(), &mut slices, metas));
+        metrics.receives.add(1);
+        // Refused datagrams of others (ICMP) surface as errors; there is nothing to do about them.
+        received.ok()
+    }
+
+    /// The datagrams of the last receive, from position `from` (buffer, datagram within it) on.
+    pub(super) fn datagrams(
+        &self,
+        buffers: usize,
+        from: (usize, usize),
+    ) -> impl Iterator<Item = ((usize, usize), From, &[u8])> {
+        let filled = self.buffers.chunks(RECEIVE_BUFFER).zip(&self.metas).take(buffers).enumerate();
+        filled.skip(from.0).flat_map(move |(index, (buffer, meta))| {
+            let sender = From { remote: meta.addr, local_ip: meta.dst_ip };
+            let skipped = if index == from.0 { from.1 } else { 0 };
+            let data = &buffer[..meta.len.min(buffer.len())];
+            data.chunks(meta.stride.max(1)).enumerate().skip(skipped).map(move |(n, d)| ((index, n), sender, d))
+        })
+    }
+}
+
+/// Sends what the engine has to send.
+pub(super) struct SocketSink<'a> {
+    sockets: &'a [Socket],
+    metrics: &'a ShardMetrics,
+}
+
+impl<'a> SocketSink<'a> {
+    pub(super) fn new(sockets: &'a [Socket], metrics: &'a ShardMetrics) -> Self {
+        Self { sockets, metrics }
+    }
+}
+
+impl Sink for SocketSink<'_> {
+    fn transmit(&mut self, transmit: Transmit<'_>) {
+        let Some(socket) = self.sockets.get(usize::from(transmit.path.socket)) else { return };
+        let datagrams = match transmit.segment_size {
+            Some(size) => transmit.contents.len().div_ceil(size.max(1)),
+            None => 1,
+        };
+        let wire = quinn_udp::Transmit {
+            destination: transmit.path.remote,
+            ecn: None,
+            contents: transmit.contents,
+            segment_size: transmit.segment_size,
+            src_ip: transmit.path.local_ip,
+        };
+        self.metrics.sends.add(1);
+        match socket.state.try_send((&socket.io).into(), &wire) {
+            Ok(()) => {
+                self.metrics.datagrams_out.add(datagrams as u64);
+                self.metrics.bytes_out.add(transmit.contents.len() as u64);
+            }
+            Err(error) => {
+                let full = error.kind() == io::ErrorKind::WouldBlock;
+                let reason = if full { DropReason::SendBufferFull } else { DropReason::SendFailed };
+                for _ in 0..datagrams {
+                    self.metrics.drop_packet(reason);
+                }
+                tracing::trace!(%error, to = %transmit.path.remote, "send failed");
+            }
+        }
+    }
+}

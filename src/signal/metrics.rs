@@ -1,0 +1,175 @@
+//! What signalling counts, and `/metrics`: everything that there is to count, in Prometheus' text format.
+use super::close::CloseCode;
+use crate::metrics::{DropReason, ShardMetrics};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+/// Counters of signalling. Many tasks write them: atomics, unlike those of a shard.
+#[derive(Debug, Default)]
+pub struct SignalMetrics {
+    /// Open WebSockets, those without a `hello` yet included.
+    pub sockets: AtomicU64,
+    pub frames_in: AtomicU64,
+    pub frames_out: AtomicU64,
+    pub rooms_opened: AtomicU64,
+    /// Panics contained to one room.
+    pub room_panics: AtomicU64,
+    /// Rooms ended because their events overran them, or because their shard is gone.
+    pub rooms_failed: AtomicU64,
+    closes: Mutex<BTreeMap<CloseCode, u64>>,
+    responses: Mutex<BTreeMap<u16, u64>>,
+}
+
+impl SignalMetrics {
+    /// A close frame was sent, or a socket went without one.
+    pub fn closed(&self, code: CloseCode) {
+        count(&self.closes, code);
+    }
+
+    /// An HTTP request was answered.
+    pub fn responded(&self, status: u16) {
+        count(&self.responses, status);
+    }
+}
+
+fn count(counters: &Mutex<BTreeMap<u16, u64>>, key: u16) {
+    *counters.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default() += 1;
+}
+
+/// Writes it all. `rooms` and `participants` are those of this moment.
+pub(super) fn render(signal: &SignalMetrics, shards: &[&ShardMetrics], rooms: usize, participants: usize) -> String {
+    let mut text = Text(String::with_capacity(8 << 10));
+    render_signal(&mut text, signal, rooms, participants);
+    render_shards(&mut text, shards);
+    text.0
+}
+
+fn render_signal(text: &mut Text, m: &SignalMetrics, rooms: usize, participants: usize) {
+    text.gauge("exedra_rooms", "Rooms that are open.", rooms as u64);
+    text.gauge("exedra_participants", "Participants in all rooms.", participants as u64);
+    text.gauge("exedra_sockets", "Open WebSockets.", m.sockets.load(Relaxed));
+    for (name, help, counter) in [
+        ("exedra_frames_in_total", "Frames read from WebSockets.", &m.frames_in),
+        ("exedra_frames_out_total", "Frames written to WebSockets.", &m.frames_out),
+        ("exedra_rooms_opened_total", "Rooms opened.", &m.rooms_opened),
+        ("exedra_room_panics_total", "Panics of signalling that were contained to one room.", &m.room_panics),
+        ("exedra_rooms_failed_total", "Rooms ended by an overrun, or by the loss of their shard.", &m.rooms_failed),
+    ] {
+        text.family(name, "counter", help);
+        text.sample(name, "", counter.load(Relaxed));
+    }
+    text.labelled("exedra_socket_closes_total", "WebSockets closed, by code.", "code", &m.closes);
+    text.labelled("exedra_http_responses_total", "HTTP requests answered, by status.", "status", &m.responses);
+}
+
+type Field = fn(&ShardMetrics) -> u64;
+
+/// Everything that a shard counts, drops apart.
+const SHARD_COUNTERS: &[(&str, &str, Field)] = &[
+    ("exedra_datagrams_in_total", "UDP datagrams received.", |m| m.datagrams_in.value()),
+    ("exedra_bytes_in_total", "Bytes of UDP payload received.", |m| m.bytes_in.value()),
+    ("exedra_datagrams_out_total", "UDP datagrams sent.", |m| m.datagrams_out.value()),
+    ("exedra_bytes_out_total", "Bytes of UDP payload sent.", |m| m.bytes_out.value()),
+    ("exedra_sends_total", "System calls that sent datagrams.", |m| m.sends.value()),
+    ("exedra_receives_total", "System calls that received datagrams.", |m| m.receives.value()),
+    ("exedra_rtp_packets_in_total", "RTP packets opened from publishers.", |m| m.rtp_in.value()),
+    ("exedra_rtp_packets_out_total", "RTP packets sealed for subscribers.", |m| m.rtp_out.value()),
+    ("exedra_retransmissions_out_total", "RTP packets sent again.", |m| m.retransmissions_out.value()),
+    ("exedra_nacks_out_total", "Packets asked for again from publishers.", |m| m.nacks_out.value()),
+    ("exedra_nacks_in_total", "Packets that subscribers asked for again.", |m| m.nacks_in.value()),
+    ("exedra_keyframe_requests_out_total", "Keyframe requests sent.", |m| m.keyframe_requests_out.value()),
+    ("exedra_keyframe_requests_in_total", "Keyframe requests received.", |m| m.keyframe_requests_in.value()),
+    ("exedra_loops_total", "Turns of the shard's loop.", |m| m.loops.value()),
+    ("exedra_panics_total", "Panics of the engine that were contained to one room.", |m| m.panics.value()),
+];
+
+fn render_shards(text: &mut Text, shards: &[&ShardMetrics]) {
+    for (name, help, field) in SHARD_COUNTERS {
+        text.family(name, "counter", help);
+        for (shard, metrics) in shards.iter().enumerate() {
+            text.sample(name, &format!("shard=\"{shard}\""), field(metrics));
+        }
+    }
+    text.family("exedra_peers", "gauge", "Transport associations.");
+    for (shard, metrics) in shards.iter().enumerate() {
+        text.sample("exedra_peers", &format!("shard=\"{shard}\""), metrics.peers.value());
+    }
+    let seconds: [(&str, &str, &str, Field); 2] = [
+        ("exedra_loop_seconds_total", "counter", "Time spent in turns of the loop, waiting not counted.", |m| {
+            m.loop_nanos.value()
+        }),
+        ("exedra_loop_seconds_max", "gauge", "The longest turn of the loop so far.", |m| m.loop_nanos_max.value()),
+    ];
+    for (name, kind, help, field) in seconds {
+        text.family(name, kind, help);
+        for (shard, metrics) in shards.iter().enumerate() {
+            text.sample(name, &format!("shard=\"{shard}\""), field(metrics) as f64 / 1e9);
+        }
+    }
+    let name = "exedra_dropped_packets_total";
+    text.family(name, "counter", "Packets that went no further, by reason.");
+    for (shard, metrics) in shards.iter().enumerate() {
+        for reason in DropReason::ALL {
+            text.sample(name, &format!("shard=\"{shard}\",reason=\"{reason}\""), metrics.dropped(*reason));
+        }
+    }
+}
+
+/// Prometheus' text format, version 0.0.4. Writing to a String does not fail.
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = match labels {
+            "" => writeln!(self.0, "{name} {value}"),
+            _ => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, "gauge", help);
+        self.sample(name, "", value);
+    }
+
+    fn labelled(&mut self, name: &str, help: &str, label: &str, counters: &Mutex<BTreeMap<u16, u64>>) {
+        self.family(name, "counter", help);
+        for (key, value) in counters.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            self.sample(name, &format!("{label}=\"{key}\""), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_a_comment_or_a_sample_of_a_family_told_before() {
+        let signal = SignalMetrics::default();
+        signal.closed(4408);
+        let shard = ShardMetrics::default();
+        shard.drop_packet(DropReason::Duplicate);
+        shard.loop_nanos.add(1_500_000_000);
+        let text = render(&signal, &[&shard, &shard], 2, 5);
+        let mut families = Vec::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                families.push(rest.split(' ').next().unwrap());
+            } else if !line.starts_with("# HELP ") {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                assert_eq!(families.last(), Some(&name.split('{').next().unwrap()), "{line}");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            }
+        }
+        assert!(text.contains("exedra_dropped_packets_total{shard=\"1\",reason=\"duplicate\"} 1\n"));
+        assert!(text.contains("exedra_loop_seconds_total{shard=\"0\"} 1.5\n"));
+        assert!(text.contains("exedra_socket_closes_total{code=\"4408\"} 1\n"));
+        assert!(text.contains("exedra_participants 5\n"));
+    }
+}

@@ -1,0 +1,167 @@
+//! The bounded queue of frames between a room (or a reader) and the task that writes to one WebSocket.
+//!
+//! Overflow policy: a reader so slow that the queue fills is closed `4408`, and what was queued is thrown away: the client
+//! resumes with a snapshot, which is newer anyway.
+use super::close::{CloseCode, TOO_SLOW};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// How much may wait for one WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxLimits {
+    pub messages: usize,
+    /// Sum of the lengths of the frames, in bytes.
+    pub bytes: usize,
+}
+
+/// Why a socket is closed: a code of the room API, and words for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing {
+    pub code: CloseCode,
+    pub reason: &'static str,
+}
+
+/// The writing end: cheap to clone, never waits.
+#[derive(Clone, Debug)]
+pub struct Outbox(Arc<Shared>);
+
+/// The end that the writer task reads.
+#[derive(Debug)]
+pub struct OutboxReader(Arc<Shared>);
+
+/// What the writer has to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    Text(Arc<str>),
+    /// Close; nothing comes after it.
+    Close(Closing),
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: OutboxLimits,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Arc<str>>,
+    bytes: usize,
+    closing: Option<Closing>,
+}
+
+/// A queue for one socket, with its two ends.
+pub fn outbox(limits: OutboxLimits) -> (Outbox, OutboxReader) {
+    let shared = Arc::new(Shared { limits, state: Mutex::default(), changed: Notify::new() });
+    (Outbox(shared.clone()), OutboxReader(shared))
+}
+
+impl Outbox {
+    /// Queues a frame. False if the socket is closing: now, because the queue is full, or since earlier.
+    pub fn send(&self, text: Arc<str>) -> bool {
+        let mut state = self.0.lock();
+        if state.closing.is_some() {
+            return false;
+        }
+        let fits = state.queue.len() < self.0.limits.messages && state.bytes + text.len() <= self.0.limits.bytes;
+        if fits {
+            state.bytes += text.len();
+            state.queue.push_back(text);
+        } else {
+            state.queue.clear();
+            state.bytes = 0;
+            state.closing = Some(Closing { code: TOO_SLOW, reason: "too slow: more was waiting than the queue holds" });
+        }
+        drop(state);
+        self.0.changed.notify_one();
+        fits
+    }
+
+    /// Closes once what is queued has been sent. The first reason stays.
+    pub fn close(&self, code: CloseCode, reason: &'static str) {
+        let mut state = self.0.lock();
+        if state.closing.is_none() {
+            state.closing = Some(Closing { code, reason });
+        }
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// Why the socket is being closed, if it is.
+    pub fn closing(&self) -> Option<Closing> {
+        self.0.lock().closing
+    }
+}
+
+impl OutboxReader {
+    /// Waits for the next thing to do. Cancel-safe. After `Close` it answers `Close` again.
+    pub async fn next(&mut self) -> Next {
+        loop {
+            // One reader, and `notify_one` keeps a permit: nothing is missed between the look and the wait.
+            if let Some(next) = self.0.lock().take() {
+                return next;
+            }
+            self.0.changed.notified().await;
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Option<Next> {
+        match self.queue.pop_front() {
+            Some(text) => {
+                self.bytes -= text.len();
+                Some(Next::Text(text))
+            }
+            None => self.closing.map(Next::Close),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: OutboxLimits = OutboxLimits { messages: 3, bytes: 10 };
+
+    #[tokio::test]
+    async fn what_is_queued_goes_out_before_the_close() {
+        let (tx, mut rx) = outbox(LIMITS);
+        assert!(tx.send("a".into()));
+        tx.close(1000, "bye");
+        tx.close(4500, "a later reason does not count");
+        assert!(!tx.send("b".into()));
+        assert_eq!(rx.next().await, Next::Text("a".into()));
+        for _ in 0..2 {
+            assert_eq!(rx.next().await, Next::Close(Closing { code: 1000, reason: "bye" }));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_closes_4408_and_drops_what_waits() {
+        for flood in [vec!["1", "2", "3", "4"], vec!["12345", "67890", "x"]] {
+            let (tx, mut rx) = outbox(LIMITS);
+            let (last, fit) = flood.split_last().unwrap();
+            assert!(fit.iter().all(|t| tx.send((*t).into())));
+            assert!(!tx.send((*last).into()));
+            assert!(matches!(rx.next().await, Next::Close(Closing { code: 4408, .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn room_is_made_by_reading() {
+        let (tx, mut rx) = outbox(LIMITS);
+        for _ in 0..100 {
+            assert!(tx.send("123456789".into()));
+            assert_eq!(rx.next().await, Next::Text("123456789".into()));
+        }
+    }
+}

@@ -1,0 +1,182 @@
+// Measures what a receiver really decoded: which pictures were shown and when, which tone was heard, and how far they are apart.
+import { CELL, COLUMNS, IDS, ROWS, WRAP_MS, decode, toneHz } from './code.js';
+import { Clock, wall } from './clock.js';
+import { audioContext } from './audio.js';
+
+/**
+ * @typedef {object} Report
+ * @property {number} frames        pictures presented
+ * @property {number} coded         of those, pictures whose code could be read
+ * @property {number} fresh         of those, pictures newer than the one before
+ * @property {number} id            the participant seen last, -1 before the first
+ * @property {number} lastFrame     the source's number of the picture seen last
+ * @property {number | null} firstFrameAt wall time of the first readable picture
+ * @property {number | null} firstTimeMs  from the probe's start to that picture
+ * @property {number} longestGapMs  the longest time without a new picture, up to now
+ * @property {number} fps           new pictures a second, since the first
+ * @property {number} width
+ * @property {number} height
+ * @property {number} toneId        the participant whose tone is heard now, -1 for none
+ * @property {number} heardMs       how long any participant's tone was heard
+ * @property {number} gapPercent    time without the tone since it was first heard
+ * @property {number} longestSilenceMs
+ * @property {number} beeps
+ * @property {number | null} avOffsetMs median of the last ones; above 0: the picture is ahead of the sound
+ * @property {number} idChanges
+ */
+
+export class Probe {
+  #stops = { audio: () => {}, video: () => {} };
+  #tracks = { audio: null, video: null };
+  #started;
+  #video = { frames: 0, coded: 0, fresh: 0, id: -1, lastFrame: -1, firstAt: null, lastAt: null, longestGap: 0, shown: [], idChanges: 0 };
+  #audio = { windows: 0, heard: 0, toneId: -1, silence: 0, longestSilence: 0, beeps: [], clock: new Clock() };
+  #element;
+
+  /** @param {number} [started] wall time from which `firstTimeMs` counts */
+  constructor(started = wall()) {
+    this.#started = started;
+  }
+
+  /** Measures this track, in place of the one of its kind before. @param {MediaStreamTrack} track */
+  async receive(track) {
+    const { kind } = track;
+    if (this.#tracks[kind] === track) return;
+    this.#stops[kind]();
+    this.#tracks[kind] = track;
+    this.#stops[kind] = kind === 'video' ? this.#watchVideo(track) : await this.#listen(track);
+  }
+
+  stop() {
+    Object.values(this.#stops).forEach((stop) => stop());
+  }
+
+  /** Forgets the gaps so far: what follows is judged on its own. */
+  restart() {
+    Object.assign(this.#video, { longestGap: 0, lastAt: wall(), firstAt: wall(), fresh: 0, frames: 0, coded: 0, idChanges: 0 });
+    Object.assign(this.#audio, { windows: 0, heard: 0, silence: 0, longestSilence: 0, beeps: [] });
+    this.#started = wall();
+  }
+
+  /** @returns {Report} */
+  report() {
+    const { frames, coded, fresh, id, lastFrame, firstAt, lastAt, longestGap, idChanges } = this.#video;
+    const { windows, heard, toneId, longestSilence, beeps } = this.#audio;
+    const now = wall();
+    const offsets = beeps.map((beep) => beep.offset).sort((a, b) => a - b);
+    return {
+      frames, coded, fresh, id, lastFrame, idChanges,
+      firstFrameAt: firstAt,
+      firstTimeMs: firstAt && firstAt - this.#started,
+      longestGapMs: Math.max(longestGap, firstAt ? now - lastAt : 0),
+      fps: firstAt ? (fresh * 1000) / Math.max(1, now - firstAt) : 0,
+      width: this.#element?.videoWidth ?? 0,
+      height: this.#element?.videoHeight ?? 0,
+      toneId,
+      heardMs: heard * WINDOW_MS,
+      gapPercent: windows ? (100 * (windows - heard)) / windows : 100,
+      longestSilenceMs: longestSilence * WINDOW_MS,
+      beeps: beeps.length,
+      avOffsetMs: offsets.length ? offsets[offsets.length >> 1] : null,
+      avOffsets: offsets.map(Math.round),
+    };
+  }
+
+  /** @returns {() => void} ends it */
+  #watchVideo(track) {
+    const element = Object.assign(document.createElement('video'), { muted: true, playsInline: true, autoplay: true });
+    element.srcObject = new MediaStream([track]);
+    document.body.append(element);
+    this.#element = element;
+    const reader = makeReader();
+    let handle;
+    const shown = (_, metadata) => {
+      handle = element.requestVideoFrameCallback(shown);
+      this.#onPicture(reader(element), performance.timeOrigin + metadata.presentationTime);
+    };
+    handle = element.requestVideoFrameCallback(shown);
+    return () => {
+      element.cancelVideoFrameCallback(handle);
+      element.srcObject = null;
+      element.remove();
+    };
+  }
+
+  #onPicture(code, at) {
+    const seen = this.#video;
+    seen.frames += 1;
+    if (!code) return;
+    seen.coded += 1;
+    if (code.frame === seen.lastFrame && code.id === seen.id) return;
+    seen.firstAt ??= at;
+    if (seen.lastAt !== null) seen.longestGap = Math.max(seen.longestGap, at - seen.lastAt);
+    if (code.id !== seen.id && seen.id >= 0) seen.idChanges += 1;
+    Object.assign(seen, { lastAt: at, id: code.id, lastFrame: code.frame });
+    seen.fresh += 1;
+    seen.shown.push({ at, ms: code.ms });
+    if (seen.shown.length > 200) seen.shown.shift();
+  }
+
+  /** @returns {Promise<() => void>} ends it */
+  async #listen(track) {
+    const audio = new MediaStream([track]);
+    // Chromium decodes a remote track only when an element plays it.
+    const element = Object.assign(document.createElement('audio'), { muted: true, autoplay: true, srcObject: audio });
+    document.body.append(element);
+    const context = await audioContext();
+    const tones = Array.from({ length: IDS }, (_, id) => toneHz(id));
+    const listener = new AudioWorkletNode(context, 'listener', { numberOfOutputs: 1, processorOptions: { tones } });
+    listener.port.onmessage = ({ data }) => this.#onSound(data);
+    const received = context.createMediaStreamSource(audio);
+    received.connect(listener).connect(new GainNode(context, { gain: 0 })).connect(context.destination);
+    return () => {
+      received.disconnect();
+      listener.disconnect();
+      element.srcObject = null;
+      element.remove();
+    };
+  }
+
+  #onSound({ time, at, toneId, beepAt }) {
+    const heard = this.#audio;
+    heard.clock.observe(time, at);
+    heard.toneId = toneId;
+    if (toneId >= 0 || heard.heard) {
+      heard.windows += 1;
+      heard.heard += toneId >= 0;
+      heard.silence = toneId >= 0 ? 0 : heard.silence + 1;
+      heard.longestSilence = Math.max(heard.longestSilence, heard.silence);
+    }
+    // The pictures around a beep are known only a little later.
+    if (beepAt !== null) setTimeout(() => this.#onBeep(heard.clock.toWall(beepAt)), 250);
+  }
+
+  #onBeep(at) {
+    const nearest = this.#video.shown.reduce((best, shown) => (Math.abs(shown.at - at) < Math.abs(best.at - at) ? shown : best), { at: -1e15 });
+    if (Math.abs(nearest.at - at) > 500) return; // no picture then: nothing to compare with
+    const source = (nearest.ms + (at - nearest.at) + WRAP_MS) % 1000;
+    this.#audio.beeps.push({ at, offset: source > 500 ? source - 1000 : source });
+    if (this.#audio.beeps.length > 30) this.#audio.beeps.shift();
+  }
+}
+
+/** The listener's window, milliseconds. */
+const WINDOW_MS = 20;
+
+function makeReader() {
+  const SIDE = 6; // pixels a cell
+  const canvas = Object.assign(document.createElement('canvas'), { width: COLUMNS * SIDE, height: ROWS * SIDE });
+  const context = canvas.getContext('2d', { willReadFrequently: true, alpha: false });
+  return (element) => {
+    const cell = element.videoWidth * CELL;
+    if (!cell) return null;
+    context.drawImage(element, 0, 0, COLUMNS * cell, ROWS * cell, 0, 0, canvas.width, canvas.height);
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+    const bits = Array.from({ length: COLUMNS * ROWS }, (_, n) => {
+      const x = (n % COLUMNS) * SIDE + SIDE / 2;
+      const y = Math.floor(n / COLUMNS) * SIDE + SIDE / 2;
+      return data[(y * canvas.width + x) * 4 + 1] > 127 ? 1 : 0;
+    });
+    return decode(bits);
+  };
+}

@@ -1,0 +1,321 @@
+// @ts-check
+import { Emitter } from './emitter.js';
+import { ExedraError } from './errors.js';
+import { Link } from './link.js';
+
+/**
+ * @typedef {object} PublishOptions
+ * @property {string} source `camera`, `microphone`, `screen`, `screenAudio` or a name of your own
+ * @property {string} [name]
+ * @property {boolean} [simulcast] several encodings, so that each viewer gets what fits; default: for cameras
+ * @property {number} [maxBitrate] bit/s of the best encoding
+ * @property {number} [maxFramerate]
+ * @property {string} [contentHint] default: `detail` for screens, `motion` for cameras, `speech` for microphones
+ * @property {string} [codec] preferred codec, such as `VP9`
+ * @property {boolean} [dtx] Opus sends next to nothing in silence
+ * @property {boolean} [stereo] for music and shared sound
+ * @property {boolean} [red] audio with redundancy (RFC 2198), against loss
+ * @property {boolean} [muted]
+ */
+
+/** A track that we send. It outlives connections: after a fresh join it is published again. */
+export class LocalTrack extends Emitter {
+  /** @param {Publisher} publisher @param {MediaStreamTrack} track @param {PublishOptions} options */
+  constructor(publisher, track, options) {
+    super();
+    this._publisher = publisher;
+    this.source = options.source;
+    this.kind = /** @type {'audio' | 'video'} */ (track.kind);
+    /** @type {MediaStreamTrack | null} */
+    this.mediaStreamTrack = track;
+    this.options = options;
+    this.muted = options.muted ?? false;
+    /** The room's id for it; null until the server has answered. @type {string | null} */
+    this.id = null;
+    /** The encodings that somebody watches; null: all. @type {string[] | null} */
+    this.wanted = null;
+    /** @type {RTCRtpTransceiver | null} */
+    this.transceiver = null;
+    this.ended = false;
+  }
+
+  /** @param {boolean} muted */
+  async setMuted(muted) {
+    this.muted = muted;
+    if (this.mediaStreamTrack) this.mediaStreamTrack.enabled = !muted;
+    await this._publisher.announceMuted(this);
+  }
+
+  /**
+   * Sends another source in its place (another camera), or nothing (null), without negotiation.
+   * @param {MediaStreamTrack | null} track
+   */
+  async replace(track) {
+    this.mediaStreamTrack = track;
+    if (track) {
+      track.enabled = !this.muted;
+      hint(track, this.options);
+    }
+    await this.transceiver?.sender.replaceTrack(track);
+  }
+
+  /** Takes it out of the room. The MediaStreamTrack is left to you. */
+  async unpublish() {
+    await this._publisher.unpublish(this);
+  }
+}
+
+/** The `pub` connection: what we send. Opened with the first track. */
+export class Publisher extends Emitter {
+  /** @param {{signal: import('./signal.js').Signal, RTCPeerConnection?: any}} options */
+  constructor({ signal, RTCPeerConnection }) {
+    super();
+    this._signal = signal;
+    /** @type {LocalTrack[]} */
+    this.tracks = [];
+    /** Transceivers whose track was unpublished, by what they were made for: used again instead of growing the SDP. @type {Map<string, RTCRtpTransceiver[]>} */
+    this._spare = new Map();
+    this.link = new Link({
+      role: 'pub',
+      signal,
+      RTCPeerConnection,
+      build: (pc) => this._build(pc),
+      tracks: () => this._described(),
+      answered: (answer) => this._answered(answer),
+      mapAnswer: (sdp) => this._mapAnswer(sdp),
+    });
+  }
+
+  /** @param {MediaStreamTrack} track @param {PublishOptions} options */
+  async publish(track, options) {
+    const local = new LocalTrack(this, track, { ...options, simulcast: options.simulcast ?? options.source === 'camera' });
+    track.enabled = !local.muted;
+    hint(track, local.options);
+    this.tracks.push(local);
+    if (this.link.pc) this._attach(this.link.pc, local);
+    else this.link.open();
+    try {
+      await this.link.negotiate();
+    } catch (error) {
+      this._forget(local);
+      throw error;
+    }
+    if (local.id === null && !local.ended) {
+      this._forget(local);
+      throw new ExedraError('limit_reached', 'The server does not take another track.', { retryable: false });
+    }
+    return local;
+  }
+
+  /** @param {LocalTrack} local */
+  async unpublish(local) {
+    if (local.ended) return;
+    this._forget(local);
+    await this.link.negotiate();
+  }
+
+  /** Another session: everything again, on a new connection. @param {number} rev */
+  restart(rev) {
+    for (const local of this.tracks) local.id = local.wanted = null;
+    this.link.rev = rev;
+    if (this.link.pc) this.link.rebuild(rev);
+  }
+
+  /** @param {LocalTrack} local */
+  async announceMuted(local) {
+    if (local.id === null) return; // said when the id is known
+    await this._signal.request('track', { track: local.id, muted: local.muted }, { bound: true });
+  }
+
+  /** `publish.layers`: encodings that nobody watches are not encoded. @param {string} trackId @param {string[]} wanted */
+  async setLayers(trackId, wanted) {
+    const local = this.tracks.find((track) => track.id === trackId);
+    if (!local) return;
+    local.wanted = wanted;
+    await this._applyLayers(local);
+  }
+
+  close() {
+    for (const local of [...this.tracks]) local.ended = true;
+    this.link.close();
+  }
+
+  // ------------------------------------------------------------------------------------------------ the connection
+
+  /** @param {RTCPeerConnection} pc */
+  _build(pc) {
+    this._spare.clear();
+    for (const local of this.tracks) {
+      local.transceiver = null;
+      this._attach(pc, local);
+    }
+  }
+
+  /** @param {RTCPeerConnection} pc @param {LocalTrack} local */
+  _attach(pc, local) {
+    const encodings = encodingsFor(local);
+    const spare = this._spare.get(shapeOf(local, encodings))?.pop();
+    if (spare) {
+      local.transceiver = spare;
+      spare.direction = 'sendonly';
+      if (local.mediaStreamTrack) spare.sender.replaceTrack(local.mediaStreamTrack).catch(report);
+      this._setActive(spare, () => true).catch(report);
+      return;
+    }
+    const transceiver = pc.addTransceiver(local.mediaStreamTrack ?? local.kind, { direction: 'sendonly', sendEncodings: encodings });
+    local.transceiver = transceiver;
+    preferCodecs(transceiver, local);
+    if (local.source === 'screen') preferResolution(transceiver.sender);
+  }
+
+  /** @param {LocalTrack} local */
+  _forget(local) {
+    local.ended = true;
+    this.tracks = this.tracks.filter((track) => track !== local);
+    const { transceiver } = local;
+    if (!transceiver) return;
+    transceiver.sender.replaceTrack(null).catch(report);
+    transceiver.direction = 'inactive';
+    const shape = shapeOf(local, encodingsFor(local));
+    this._spare.set(shape, [...(this._spare.get(shape) ?? []), transceiver]);
+  }
+
+  /** The `tracks` of a negotiate. */
+  _described() {
+    return this.tracks
+      .filter((local) => local.transceiver?.mid)
+      .map(({ transceiver, source, options }) => ({
+        mid: /** @type {RTCRtpTransceiver} */ (transceiver).mid,
+        source,
+        ...(options.name && { name: options.name }),
+        ...(options.simulcast && { simulcast: true }),
+      }));
+  }
+
+  /** @param {any} answer */
+  _answered(answer) {
+    for (const { mid, track } of answer.tracks ?? []) {
+      const local = this.tracks.find((candidate) => candidate.transceiver?.mid === mid);
+      if (!local || local.id === track) continue;
+      local.id = track;
+      this.emit('published', local);
+    }
+  }
+
+  /** What Opus is to do is said by the receiver's fmtp, which is the answer. @param {string} sdp */
+  _mapAnswer(sdp) {
+    for (const { transceiver, options, kind } of this.tracks) {
+      if (kind !== 'audio' || !transceiver?.mid || !(options.dtx || options.stereo || options.maxBitrate)) continue;
+      sdp = setOpus(sdp, transceiver.mid, {
+        ...(options.dtx && { usedtx: '1' }),
+        ...(options.stereo && { stereo: '1' }),
+        ...(options.maxBitrate && { maxaveragebitrate: String(options.maxBitrate) }),
+      });
+    }
+    return sdp;
+  }
+
+  /** @param {LocalTrack} local */
+  async _applyLayers(local) {
+    const { wanted, transceiver } = local;
+    if (transceiver && wanted) await this._setActive(transceiver, (rid) => wanted.includes(rid));
+  }
+
+  /** @param {RTCRtpTransceiver} transceiver @param {(rid: string) => boolean} isActive */
+  async _setActive({ sender }, isActive) {
+    const parameters = sender.getParameters();
+    let changed = false;
+    for (const encoding of parameters.encodings ?? []) {
+      if (!encoding.rid || encoding.active === isActive(encoding.rid)) continue;
+      encoding.active = !encoding.active;
+      changed = true;
+    }
+    if (changed) await sender.setParameters(parameters);
+  }
+}
+
+/**
+ * The encodings of a track. Browsers leave out layers of a small picture (Chromium sends two of three at 640x360, and not the
+ * last one), so we ask for no more than they give.
+ * @param {LocalTrack} local
+ * @returns {RTCRtpEncodingParameters[]}
+ */
+export function encodingsFor(local) {
+  const { options, kind, mediaStreamTrack } = local;
+  if (kind === 'audio') return [options.maxBitrate ? { maxBitrate: options.maxBitrate } : {}];
+  const { height = 720, width = 1280 } = mediaStreamTrack?.getSettings?.() ?? {};
+  const lines = Math.min(height, width);
+  const best = options.maxBitrate ?? bitrateFor(lines, options.source);
+  const rate = options.maxFramerate ? { maxFramerate: options.maxFramerate } : {};
+  const full = { maxBitrate: best, ...rate };
+  if (!options.simulcast || lines < 270) return [full];
+  const half = { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: Math.round(best / 4), ...rate };
+  const top = { rid: 'f', scaleResolutionDownBy: 1, ...full };
+  if (lines < 540) return [half, top];
+  return [{ rid: 'q', scaleResolutionDownBy: 4, maxBitrate: Math.max(100_000, Math.round(best / 16)), ...rate }, half, top];
+}
+
+/** @param {number} lines @param {string} source */
+function bitrateFor(lines, source) {
+  if (source === 'screen') return 2_500_000;
+  if (lines >= 1080) return 4_000_000;
+  if (lines >= 720) return 2_500_000;
+  if (lines >= 540) return 1_500_000;
+  return lines >= 360 ? 800_000 : 400_000;
+}
+
+/** Transceivers of equal shape stand in for each other. @param {LocalTrack} local @param {RTCRtpEncodingParameters[]} encodings */
+function shapeOf(local, encodings) {
+  return [local.source, local.kind, encodings.map((e) => e.rid ?? '-').join('')].join('/');
+}
+
+/** @param {MediaStreamTrack} track @param {PublishOptions} options */
+function hint(track, options) {
+  const wish = options.contentHint ?? { screen: 'detail', camera: 'motion', microphone: 'speech', screenAudio: 'music' }[options.source];
+  if (wish !== undefined && 'contentHint' in track) track.contentHint = wish;
+}
+
+/** @param {RTCRtpTransceiver} transceiver @param {LocalTrack} local */
+function preferCodecs(transceiver, { kind, options }) {
+  const first = options.codec ?? (options.red ? 'red' : undefined);
+  const all = globalThis.RTCRtpSender?.getCapabilities?.(kind)?.codecs;
+  if (!first || !all || !transceiver.setCodecPreferences) return;
+  const isFirst = (/** @type {any} */ codec) => codec.mimeType.toLowerCase() === `${kind}/${first.toLowerCase()}`;
+  if (all.some(isFirst)) transceiver.setCodecPreferences([...all.filter(isFirst), ...all.filter((codec) => !isFirst(codec))]);
+}
+
+/** Shared text must stay sharp: frames may be dropped, lines not. @param {RTCRtpSender} sender */
+function preferResolution(sender) {
+  const parameters = sender.getParameters?.();
+  if (!parameters?.encodings?.length) return;
+  /** @type {any} */ (parameters).degradationPreference = 'maintain-resolution';
+  sender.setParameters(parameters).catch(() => {}); // a wish: not every browser knows it
+}
+
+/**
+ * Sets parameters in the `a=fmtp` of Opus in the media section with this mid.
+ * @param {string} sdp
+ * @param {string} mid
+ * @param {Record<string, string>} wanted
+ */
+export function setOpus(sdp, mid, wanted) {
+  return sdp
+    .split(/(?=^m=)/m)
+    .map((section) => {
+      if (!new RegExp(`^a=mid:${mid}\\r?$`, 'm').test(section)) return section;
+      const pt = /^a=rtpmap:(\d+) opus\//im.exec(section)?.[1];
+      if (!pt) return section;
+      const line = new RegExp(`^a=fmtp:${pt} ([^\\r\\n]*)`, 'm');
+      const given = line.exec(section)?.[1] ?? '';
+      const parameters = new Map(given.split(';').filter(Boolean).map((p) => /** @type {[string, string]} */ (p.trim().split('='))));
+      for (const [key, value] of Object.entries(wanted)) parameters.set(key, value);
+      const text = `a=fmtp:${pt} ${[...parameters].map(([key, value]) => `${key}=${value}`).join(';')}`;
+      return line.test(section) ? section.replace(line, text) : section.replace(/^(a=rtpmap:\d+ opus\/[^\r\n]*)/im, `$1\r\n${text}`);
+    })
+    .join('');
+}
+
+/** @param {unknown} error */
+function report(error) {
+  console.warn('exedra:', error);
+}

@@ -1,0 +1,143 @@
+// @ts-check
+
+const DEBOUNCE_MS = 80;
+/** A tab that was left for a moment comes back with its pictures running. */
+const HIDDEN_AFTER_MS = 3_000;
+/** Sizes are told in steps, so that a window being dragged does not ask for something new with every pixel. */
+const STEP = 16;
+
+/**
+ * Tells the server what is looked at, and how large: the size in device pixels and the visibility of every attached video
+ * element. Sends the whole wish, and only when it changed.
+ */
+export class ViewReporter {
+  /** @param {(view: any) => Promise<any>} send */
+  constructor(send) {
+    this._send = send;
+    /** @type {Map<HTMLVideoElement, {track: {id: string}, visible: boolean, priority?: number, fps?: number}>} */
+    this._elements = new Map();
+    /** @type {Record<string, any>} */
+    this._wish = {};
+    this._last = '';
+    /** @type {any} */
+    this._timer = null;
+    this._sentAt = 0;
+    this._hidden = false;
+    /** Until an element was attached once, the server shows what it thinks best. */
+    this._used = false;
+    const schedule = () => this.schedule();
+    this._resize = typeof ResizeObserver === 'function' ? new ResizeObserver(schedule) : null;
+    this._intersection = typeof IntersectionObserver === 'function' ? new IntersectionObserver((entries) => this._onIntersection(entries)) : null;
+    this._onVisibility = () => this._onVisibilityChange();
+    globalThis.document?.addEventListener?.('visibilitychange', this._onVisibility);
+  }
+
+  /** @param {HTMLVideoElement} element @param {{id: string}} track @param {{priority?: number, fps?: number}} [options] */
+  add(element, track, options = {}) {
+    const known = this._elements.get(element);
+    this._elements.set(element, { track, visible: known?.visible ?? true, ...options });
+    this._used = true;
+    if (!known) {
+      this._resize?.observe(element);
+      this._intersection?.observe(element);
+    }
+    this.schedule();
+  }
+
+  /** @param {HTMLVideoElement} element */
+  remove(element) {
+    if (!this._elements.delete(element)) return;
+    this._resize?.unobserve(element);
+    this._intersection?.unobserve(element);
+    this.schedule();
+  }
+
+  /** The rest of the wish: `lastN`, `audioN`, `follow`. @param {Record<string, any>} wish */
+  set(wish) {
+    this._wish = { ...this._wish, ...wish };
+    this._used = true;
+    this.schedule();
+  }
+
+  /** Another session knows nothing of our wish. */
+  forget() {
+    this._last = '';
+    this.schedule();
+  }
+
+  schedule() {
+    if (this._timer !== null || !this._used) return;
+    const wait = Math.max(16, this._sentAt + DEBOUNCE_MS - Date.now());
+    this._timer = setTimeout(() => this._flush(), wait);
+  }
+
+  close() {
+    clearTimeout(this._timer);
+    clearTimeout(this._hiddenTimer);
+    this._timer = -1;
+    this._resize?.disconnect();
+    this._intersection?.disconnect();
+    globalThis.document?.removeEventListener?.('visibilitychange', this._onVisibility);
+  }
+
+  /** The whole wish as it stands. */
+  view() {
+    /** @type {Record<string, any>} */
+    const tracks = {};
+    for (const [element, { track, visible, priority, fps }] of this._elements) {
+      const shown = visible && !this._hidden && element.clientWidth > 0 && element.clientHeight > 0;
+      const ratio = globalThis.devicePixelRatio || 1;
+      const wish = {
+        w: step(element.clientWidth * ratio),
+        h: step(element.clientHeight * ratio),
+        ...(fps && { fps }),
+        ...(priority && { priority }),
+        ...(!shown && { paused: true }),
+      };
+      tracks[track.id] = larger(tracks[track.id], wish);
+    }
+    return { tracks, ...this._wish };
+  }
+
+  _flush() {
+    this._timer = null;
+    const view = this.view();
+    const text = JSON.stringify(view);
+    if (text === this._last) return;
+    this._last = text;
+    this._sentAt = Date.now();
+    this._send(view).catch(() => (this._last = '')); // sent again with the next change, or the next session
+  }
+
+  /** @param {IntersectionObserverEntry[]} entries */
+  _onIntersection(entries) {
+    for (const { target, isIntersecting } of entries) {
+      const known = this._elements.get(/** @type {HTMLVideoElement} */ (target));
+      if (known) known.visible = isIntersecting;
+    }
+    this.schedule();
+  }
+
+  _onVisibilityChange() {
+    clearTimeout(this._hiddenTimer);
+    const hidden = document.visibilityState === 'hidden';
+    const apply = () => {
+      this._hidden = hidden;
+      this.schedule();
+    };
+    if (hidden) this._hiddenTimer = setTimeout(apply, HIDDEN_AFTER_MS);
+    else apply();
+  }
+}
+
+/** @param {number} pixels */
+function step(pixels) {
+  return Math.ceil(Math.max(0, Math.round(pixels)) / STEP) * STEP;
+}
+
+/** Two elements show one track: the larger one counts, and the one that is visible. @param {any} a @param {any} b */
+function larger(a, b) {
+  if (!a || (a.paused && !b.paused)) return b;
+  if (b.paused && !a.paused) return a;
+  return a.w * a.h >= b.w * b.h ? a : b;
+}
