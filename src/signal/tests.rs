@@ -526,7 +526,7 @@ async fn a_page_of_another_origin_may_ask_first() {
     assert!(header("access-control-allow-headers").contains("authorization"));
     assert_eq!(header("accept-post"), "application/sdp");
 
-    let only = Origins::Only(vec![HeaderValue::from_static("https://meet.example.org")]);
+    let only = Origins::Only(vec![origin::Origin::try_from("https://meet.example.org").unwrap()]);
     let strict = start(Settings { cors: only, ..settings(OPEN) }).await;
     let mut socket = format!("ws://{}/v1/room", strict.addr).into_client_request().unwrap();
     socket.headers_mut().insert("origin", "https://evil.example".parse().unwrap());

@@ -45,10 +45,12 @@ export class Room extends Emitter {
     this._joinedOnce = false;
     /** @type {any} */
     this._down = null;
+    /** @type {number | undefined} since when sound and picture are interrupted */
+    this._mediaSince = undefined;
 
     const url = socketUrl(options.url ?? globalThis.location?.origin ?? 'http://localhost:8080');
     this._store = new SessionStore(options.persist === false ? null : `exedra:${url}:${options.room ?? ''}`, options.storage);
-    this._signal = new Signal({ url, credentials: () => this._credentials(), WebSocket: options.WebSocket });
+    this._signal = new Signal({ url, credentials: () => this._credentials(), client: options.client, WebSocket: options.WebSocket });
     const shared = { signal: this._signal, RTCPeerConnection: options.RTCPeerConnection };
     this._publisher = new Publisher(shared);
     this._subscriber = new Subscriber(shared);
@@ -241,6 +243,7 @@ export class Room extends Emitter {
     this._own = stored.own ?? {};
     this._publisher.link.rev = stored.revs?.pub ?? 0;
     this._subscriber.expect(stored.slots ?? []);
+    this._subscriber.replaceBindings(stored.bindings ?? []);
     this._applySnapshot(stored.snapshot, true);
   }
 
@@ -261,7 +264,7 @@ export class Room extends Emitter {
     }
     subscriber.on('bound', (/** @type {any} */ slot, /** @type {any} */ now, /** @type {any} */ before) => this._onBound(slot, now, before));
     subscriber.on('slots', () => this.options.playAudio !== false && audio.update(subscriber.slots));
-    publisher.on('published', (/** @type {any} */ local) => this.emit('localTrackPublished', local));
+    publisher.on('published', (/** @type {any} */ local) => this._onLocalPublished(local));
     audio.on('blocked', (/** @type {boolean} */ blocked) => this.emit('audioBlocked', blocked));
     this._watchNetwork();
     this._store.watch(() => this._toStore());
@@ -466,6 +469,14 @@ export class Room extends Emitter {
     this.emit('trackSubscribed', track);
   }
 
+  /** @param {import('./publisher.js').LocalTrack} local */
+  _onLocalPublished(local) {
+    // After a reload the room may have kept the track as it was: what counts is how it is now.
+    const known = this.tracks.get(/** @type {string} */ (local.id))?.muted ?? false;
+    if (known !== local.muted) local.setMuted(local.muted).catch((error) => this.emit('error', error));
+    this.emit('localTrackPublished', local);
+  }
+
   /** @param {Track} track */
   _unsubscribe(track) {
     if (!track.stream) return;
@@ -558,6 +569,7 @@ export class Room extends Emitter {
       own: this._own,
       revs: { pub: this._publisher.link.rev, sub: this._subscriber.link.rev },
       slots: this._subscriber.slots.map((slot) => slot.kind),
+      bindings: this._subscriber.bindings,
       snapshot: {
         room: this.info,
         you: { participant: this._id, grants: this.grants },
