@@ -370,8 +370,10 @@ impl Publisher {
         if !self.transport.is_secure() || self.transport.failed {
             return transport;
         }
-        let frames = self.tracks.iter().filter(|t| !t.stopped && !t.muted).map(|t| t.next_frame);
-        earliest(frames.chain([transport, self.next_report]))
+        // What has not begun yet begins as soon as media can flow.
+        let ready = self.transport.connected_at;
+        let frames = self.tracks.iter().filter(|t| !t.stopped && !t.muted).map(|t| t.next_frame.or(ready));
+        earliest(frames.chain([transport, self.next_report.or(ready)]))
     }
 }
 
