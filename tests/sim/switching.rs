@@ -22,23 +22,15 @@ fn look_at(sim: &mut Sim, viewer: usize, publisher: usize) {
 /// One slot, shown one publisher after the other.
 fn switch_around(mut sim: Sim, rounds: u64, within: u64) {
     sim.join_many(4, &microphone_and_camera());
-    let viewer = sim.join(&[]);
+    let viewer = sim.join_with_one_slot();
     sim.run_until(secs(10), "sound and picture", Sim::everybody_gets_everything);
     let mut rng = StdRng::seed_from_u64(sim.seed);
-    let mut last = usize::MAX;
     for _ in 0..rounds {
         let publisher = rng.random_range(0..4);
         look_at(&mut sim, viewer, publisher);
-        let shows = |sim: &Sim| {
-            let slots = &sim.client(viewer).subscriber.as_ref().expect("a subscriber").slots;
-            let mut viewers = slots.iter().filter(|s| s.track.is_some()).filter_map(|s| s.viewer());
-            viewers.any(|v| v.last().is_some_and(|l| l.tag.publisher == publisher as u32 && l.at + ms(200) > sim.now))
-        };
-        sim.run_until(ms(within), "the other picture", shows);
-        last = publisher;
+        sim.run_until(ms(within), "the other picture", |sim| sim.sees(viewer, publisher, "1"));
         sim.run(ms(rng.random_range(0..900)));
     }
-    assert!(last < 4);
     sim.assert_clean();
     let switches = only_viewer(&sim, viewer).stats.switches;
     assert!(switches > rounds / 2, "{switches} switches in {rounds} rounds: the slot was rebound");
@@ -61,7 +53,7 @@ fn another_source_is_the_same_stream_on_a_bad_network() {
 fn a_view_that_changes_all_the_time() {
     let mut sim = Sim::new(220).delay(ms(40));
     sim.join_many(3, &microphone_and_camera());
-    let viewer = sim.join(&[]);
+    let viewer = sim.join_with_one_slot();
     sim.run_until(secs(4), "sound and picture", Sim::everybody_gets_everything);
     for round in 0..60 {
         look_at(&mut sim, viewer, round % 3);
@@ -127,9 +119,7 @@ fn what_nobody_watches_is_not_sent() {
     assert_eq!(packets(&sim), before, "nothing is sent");
     let track = sim.client(0).own["0"].clone();
     sim.with(1, |p, _| p.request("view", json!({"tracks": {track: {"w": 640, "h": 360}}})));
-    let shows = |sim: &Sim| only_viewer(sim, 1).last().is_some_and(|l| l.at + ms(200) > sim.now);
-    sim.run(ms(100));
-    sim.run_until(secs(2), "the picture again", shows);
+    sim.run_until(secs(2), "the picture again", |sim| sim.sees(1, 0, "0"));
     sim.run(secs(3));
     sim.assert_clean();
 }
@@ -141,9 +131,8 @@ fn the_speaker_is_followed() {
     for _ in 0..4 {
         sim.join(&[TrackConfig::microphone().level(127), TrackConfig::camera(1_800)]);
     }
-    let viewer = sim.join(&[]);
+    let viewer = sim.join_with_one_slot();
     sim.run_until(secs(4), "sound and picture", Sim::everybody_gets_everything);
-    sim.with(viewer, |p, _| p.request("view", json!({"tracks": {}, "lastN": 1})));
     sim.run(secs(1));
     for speaker in [2, 0, 3, 1] {
         for other in 0..4 {
@@ -154,13 +143,9 @@ fn the_speaker_is_followed() {
                 }
             });
         }
-        let shown = |sim: &Sim| {
-            let last = only_viewer(sim, viewer).last();
-            last.is_some_and(|l| l.tag.publisher == speaker as u32 && l.at + ms(200) > sim.now)
-        };
-        sim.run_until(secs(6), "the speaker", shown);
+        sim.run_until(secs(6), "the speaker", |sim| sim.sees(viewer, speaker, "1"));
         sim.run(secs(2));
-        assert!(shown(&sim));
+        assert!(sim.sees(viewer, speaker, "1"));
     }
     sim.assert_clean();
 }

@@ -25,7 +25,7 @@ fn the_publishers_numbers_wrap() {
 fn the_slots_numbers_wrap() {
     let mut sim = Sim::new(310).loss(0.01);
     let many = TrackConfig::camera(1_000).mtu(40).every(ms(20));
-    sim.join_as(&[many], false);
+    sim.join_to_publish(&[many]);
     sim.join(&[]);
     sim.run_until(secs(6), "a picture", |sim| sim.slots().any(|s| s.stats.packets > 0));
     let since = sim.now;
