@@ -7,7 +7,7 @@ use exedra::ids::RoomId;
 use exedra::metrics::{DropReason, ShardMetrics};
 use exedra::peer::LocalIdentity;
 use exedra::rtp::header::{Datagram, classify};
-use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomSettings, SocketId, messages};
+use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomLimits, RoomSettings, SocketId, messages};
 use loadtest::client::participant::Pc;
 use loadtest::client::subscriber::Slot;
 use loadtest::client::{Epoch, Participant, Settings, TrackConfig};
@@ -134,13 +134,18 @@ impl Drop for Sim {
 }
 
 impl Sim {
-    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
     pub fn new(seed: u64) -> Self {
+        Self::with_limits(seed, RoomLimits::default())
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
+    pub fn with_limits(seed: u64, limits: RoomLimits) -> Self {
         let seed = std::env::var("SIM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(seed);
         let start = Instant::now();
         let metrics = Arc::new(ShardMetrics::default());
         let engine = Engine::new(start, NTP, seed, identity(), Arc::clone(&metrics), 64);
-        let settings = RoomSettings::new(identity().fingerprint().clone(), vec![server()]);
+        let mut settings = RoomSettings::new(identity().fingerprint().clone(), vec![server()]);
+        settings.limits = limits;
         let (settings, ids) = (Arc::new(settings), Arc::new(IdSource::default()));
         let room = Room::new(ROOM, "demo", settings, ids, StdRng::seed_from_u64(seed), WALL_MS);
         Self {
