@@ -80,6 +80,9 @@ impl Engine {
         let ufrag = config.ice.local.ufrag.as_str();
         if self.ufrags.get(ufrag) != Some(&index) {
             self.ufrags.insert(ufrag.into(), index);
+            // What earlier ICE restarts left behind goes, or a client that restarts all day would fill the table.
+            let association = &self.peers[index].association;
+            self.ufrags.retain(|known, owner| *owner != index || association.answers_to(known));
         }
         let peer = &mut self.peers[index];
         peer.receive = config.receive.clone();
