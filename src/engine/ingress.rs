@@ -188,9 +188,10 @@ impl Engine {
         {
             peer.twcc.get_or_insert_default().record(now, u16::from_be_bytes(*seq));
         }
-        peer.association.alive(now);
         peer.report_due.get_or_insert(now + FIRST_REPORT);
         peer.review_due.get_or_insert(now + REVIEW_INTERVAL);
+        peer.association.alive(now);
+        self.handle_association(now, index);
         self.touch(index);
     }
 

@@ -109,7 +109,8 @@ impl Chaos {
     }
 
     fn some_track(&mut self, n: usize) -> String {
-        let tracks: Vec<String> = self.clients[n].state.iter().flat_map(|s| &s.tracks).map(|t| t.track.clone()).collect();
+        let tracks: Vec<String> =
+            self.clients[n].state.iter().flat_map(|s| &s.tracks).map(|t| t.track.clone()).collect();
         let at = self.pick(tracks.len() + 1);
         tracks.get(at).cloned().unwrap_or("t999".into())
     }
@@ -210,7 +211,9 @@ impl Chaos {
                 engine::Event::Speakers { room, speakers: speakers.into_iter().map(speaker).collect() }
             }
             7 => match self.world.engine.stats.pop() {
-                Some((peer, token)) => engine::Event::Stats { room, peer, token, stats: Box::new(PeerStats::default()) },
+                Some((peer, token)) => {
+                    engine::Event::Stats { room, peer, token, stats: Box::new(PeerStats::default()) }
+                }
                 None => engine::Event::Stats { room, peer, token: 77, stats: Box::new(PeerStats::default()) },
             },
             8 if self.chance(3) => engine::Event::RoomFailed { room },
@@ -264,7 +267,8 @@ impl Chaos {
     fn nonsense(&mut self) {
         let n = self.pick(self.clients.len());
         let socket = self.clients.get(n).and_then(|c| c.socket).filter(|_| self.chance(50)).unwrap_or(SocketId(99_999));
-        let values = [json!(null), json!(7), json!("x"), json!([[]]), json!({"pc": 1}), json!({"tracks": {"t1": null}})];
+        let values =
+            [json!(null), json!(7), json!("x"), json!([[]]), json!({"pc": 1}), json!({"tracks": {"t1": null}})];
         let data = values[self.pick(values.len())].clone();
         let kinds = ["negotiate", "view", "track", "set", "say", "stats", "candidate", "moderate", "", "\u{0}"];
         let kind = kinds[self.pick(kinds.len())];
@@ -284,7 +288,10 @@ impl Chaos {
         for client in &mut self.clients {
             for _ in 0..3 {
                 if client.socket.is_none() {
-                    let resumable = client.welcome.as_ref().is_some_and(|w| self.world.room.index.sessions.contains_key(&w.session));
+                    let resumable = client
+                        .welcome
+                        .as_ref()
+                        .is_some_and(|w| self.world.room.index.sessions.contains_key(&w.session));
                     if !resumable {
                         break;
                     }
