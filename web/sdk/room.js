@@ -385,10 +385,12 @@ export class Room extends Emitter {
   _applySnapshot(snapshot, stored) {
     this._onRoom(snapshot.room);
     this._onYou(snapshot.you);
-    const there = new Set(snapshot.participants.map((/** @type {any} */ p) => p.participant));
+    const there = new Map(snapshot.participants.map((/** @type {any} */ p) => [p.participant, p]));
+    // A server that was started anew gives the old ids to others.
+    const same = (/** @type {Participant} */ p) => there.get(p.id)?.joinedAtMs === p.joinedAt && p.isLocal === (p.id === this._id);
     const published = new Set(snapshot.tracks.map((/** @type {any} */ t) => t.track));
     for (const id of [...this.tracks.keys()]) if (!published.has(id)) this._removeTrack(id);
-    for (const id of [...this.participants.keys()]) if (!there.has(id)) this._removeParticipant(id, 'left');
+    for (const participant of [...this.participants.values()]) if (!same(participant)) this._removeParticipant(participant.id, 'left');
     for (const participant of snapshot.participants) this._putParticipant(participant);
     for (const track of snapshot.tracks) this._putTrack(track);
     const known = new Set(this.messages.map(messageKey));

@@ -132,6 +132,7 @@ export class FakeServer {
     const error = this.refuse?.(message);
     if (error) return socket.tell({ id: message.id, ok: false, error });
     if (message.type === 'hello') return this._hello(socket, message);
+    if (!this.session) return;
     if (this.session.answers.has(message.id)) return socket.tell(this.session.answers.get(message.id));
     const answer = { id: message.id, ok: true, data: this._effect(message) };
     this.session.answers.set(message.id, answer);

@@ -146,6 +146,23 @@ test('when the log does not reach back, the snapshot becomes the state, told as 
   assert.equal(room._signal.seq, 120);
 });
 
+test('after a restart of the server, old ids may be those of others', async () => {
+  server.participants = [person('p7', 'Bo')];
+  server.tracks = [track('t1', 'p7')];
+  room = await joinRoom(options());
+  const bo = room.participants.get('p7');
+  server.session = null;
+  server.sessions = 6; // the next one is p7
+  server.participants = [{ ...person('p1', 'Bo'), joinedAtMs: 9 }];
+  server.tracks = [track('t1', 'p1')];
+  server.socket.drop();
+  await pass(mock.timers, 1000);
+  assert.equal(room.me.id, 'p7');
+  assert.ok(room.me.isLocal && room.me !== bo);
+  assert.equal(room.participants.get('p1').isLocal, false);
+  assert.equal(room.tracks.get('t1').participant, room.participants.get('p1'));
+});
+
 test('fatal close codes end it with a reason; the others come back', async () => {
   for (const [code, why] of [[4401, 'unauthorized'], [4403, 'forbidden'], [4404, 'not_found'], [4409, 'replaced']]) {
     server = new FakeServer();
