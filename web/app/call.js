@@ -104,7 +104,7 @@ export class Call {
     const all = () => this._render();
     const tiles = () => (stage.update(), all());
     const on = (names, listener) => names.split(' ').forEach((name) => this._offs.push(room.on(name, listener)));
-    on('participantJoined', (participant) => (tiles(), this._said(`${participant.name || 'Somebody'} joined`)));
+    on('participantJoined', (participant) => (tiles(), participant.isLocal || this._said(`${participant.name || 'Somebody'} joined`)));
     on('participantLeft', (participant, why) => (tiles(), this._onLeft(participant, why)));
     on('participantUpdated', (participant) => (tiles(), this._onUpdated(participant)));
     on('trackPublished trackUnpublished', (track) => (tiles(), track.source === 'screen' && !track.participant.isLocal && this._said(this._room.tracks.has(track.id) ? `${track.participant.name} shares a screen` : `${track.participant.name} stopped sharing`)));
@@ -118,15 +118,16 @@ export class Call {
     this._renderBlocked();
   }
 
-  /** Joins and leaves: calm, and not for a whole crowd at once. */
+  /** Joins and leaves: calm, and not for a whole crowd at once, nor for everybody when we come back ourselves. */
   _said(text) {
+    if (this._room.state.phase !== 'live') return;
     if (this._room.participants.size > 12) return announce(text);
     toast(text);
   }
 
   _onLeft(participant, why) {
     const how = { timeout: 'lost the connection', kicked: 'was removed', replaced: null }[why];
-    if (how !== null) this._said(`${participant.name || 'Somebody'} ${how ?? 'left'}`);
+    if (how !== null && !participant.isLocal) this._said(`${participant.name || 'Somebody'} ${how ?? 'left'}`);
     this._hands?.delete(participant.id);
   }
 

@@ -1,10 +1,9 @@
 import { h } from './dom.js';
-import { icon, logo } from './icons.js';
+import { logo } from './icons.js';
 
 /** After a meeting: what happened, and the way back. */
 export function showEnded(root, { room, ended, rejoin, home }) {
-  const again = ended.why !== 'stopped' || ended.retryable;
-  const back = h('button', { class: 'button button-primary button-large', type: 'button', id: 'rejoin', onclick: rejoin }, again ? 'Join again' : 'Try to join again');
+  const back = h('button', { class: 'button button-primary button-large', type: 'button', id: 'rejoin', onclick: rejoin }, ended.why === 'stopped' ? 'Try to join again' : 'Join again');
   root.replaceChildren(
     h(
       'main',
@@ -13,7 +12,7 @@ export function showEnded(root, { room, ended, rejoin, home }) {
       h('h1', { tabindex: '-1' }, ended.text),
       ended.detail && h('p', { class: 'lead' }, ended.detail),
       h('p', { class: 'muted' }, 'Room ', h('strong', {}, room)),
-      h('div', { class: 'home-actions' }, back, h('button', { class: 'button button-large', type: 'button', onclick: home }, icon('close'), 'Leave this page')),
+      h('div', { class: 'home-actions' }, back, h('button', { class: 'button button-large', type: 'button', onclick: home }, 'To the start page')),
     ),
   );
   back.focus({ preventScroll: true });

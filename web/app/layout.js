@@ -32,7 +32,7 @@ export function grid(count, width, height, gap, narrowest = 1) {
 
 /** How many tiles a grid of this size can hold before they get too small to see a face. */
 export function capacity(width, height, gap) {
-  const least = width < 600 ? 130 : 180;
+  const least = width < 600 ? 110 : 180;
   const cols = Math.max(1, Math.floor((width + gap) / (least + gap)));
   const rows = Math.max(1, Math.floor((height + gap) / ((least * 9) / 16 + gap)));
   return Math.max(2, Math.min(25, cols * rows));
@@ -40,26 +40,29 @@ export function capacity(width, height, gap) {
 
 /**
  * One large tile, the others in a strip beside it (wide) or below it (tall).
- * The first rect is the stage. `shown` says how many strip tiles have a place.
+ * The first rect is the large one; there may be fewer rects than tiles.
  */
 export function stage(count, width, height, gap) {
-  const others = count - 1;
-  if (others <= 0) return { rects: [round({ x: 0, y: 0, w: width, h: height })], shown: 0 };
-  const wide = width > height * 1.1;
-  const strip = wide ? clamp(width * 0.17, 150, 300) : clamp(height * 0.18, 84, 170);
-  const tile = wide ? { w: strip, h: (strip * 9) / 16 } : { w: strip * 1.25, h: strip };
-  const room = wide ? height : width;
-  const length = wide ? tile.h : tile.w;
-  const shown = Math.max(1, Math.min(others, Math.floor((room + gap) / (length + gap))));
-  const used = shown * length + (shown - 1) * gap;
-  const start = Math.max(0, (room - used) / 2);
-  const main = wide ? { x: 0, y: 0, w: width - strip - gap, h: height } : { x: 0, y: 0, w: width, h: height - strip - gap };
-  const rects = [main];
-  for (let i = 0; i < shown; i++) {
-    const at = start + i * (length + gap);
-    rects.push(wide ? { x: width - strip, y: at, ...tile } : { x: at, y: height - strip, ...tile });
-  }
-  return { rects: rects.map(round), shown };
+  if (count <= 1) return [round({ x: 0, y: 0, w: width, h: height })];
+  return width > height * 1.1 ? beside(count - 1, width, height, gap) : below(count - 1, width, height, gap);
+}
+
+function beside(others, width, height, gap) {
+  const w = clamp(width * 0.17, 150, 300);
+  const h = (w * 9) / 16;
+  const shown = clamp(Math.floor((height + gap) / (h + gap)), 1, others);
+  const top = Math.max(0, (height - shown * (h + gap) + gap) / 2);
+  const strip = Array.from({ length: shown }, (_, i) => ({ x: width - w, y: top + i * (h + gap), w, h }));
+  return [{ x: 0, y: 0, w: width - w - gap, h: height }, ...strip].map(round);
+}
+
+/** A tall screen has room to spare under a wide picture: it goes to the others. */
+function below(others, width, height, gap) {
+  const large = Math.min(height - 96 - gap, Math.max((width * 9) / 16, height * 0.45));
+  const rest = height - large - gap;
+  const shown = Math.min(others, capacity(width, rest, gap));
+  const tiles = grid(shown, width, rest, gap, 0.75).map((rect) => ({ ...rect, y: rect.y + large + gap }));
+  return [round({ x: 0, y: 0, w: width, h: large }), ...tiles];
 }
 
 /** Two people: the other one large, oneself small in the corner. */
@@ -67,7 +70,7 @@ export function duo(width, height, gap) {
   const portrait = height > width;
   const w = clamp(Math.min(width, height) * (portrait ? 0.28 : 0.3), 96, 280);
   const h = portrait ? w * 1.3 : (w * 9) / 16;
-  const [main] = grid(1, width, height, gap, portrait ? 0.5 : 1);
+  const [main] = grid(1, width, height, gap, portrait ? (width < 600 ? 0.5 : 0.8) : 1);
   // On a very wide screen the corner of the picture is nearer to the eye than the corner of the screen.
   return [main, round({ x: Math.min(width, main.x + main.w) - w - gap, y: main.y + main.h - h - gap, w, h })];
 }

@@ -132,7 +132,7 @@ export class Stage {
   }
 
   _rects(tiles, large, width, height) {
-    if (large && tiles.length > 1) return { rects: stage(tiles.length, width, height, GAP).rects, kind: 'stage' };
+    if (large && tiles.length > 1) return { rects: stage(tiles.length, width, height, GAP), kind: 'stage' };
     if (tiles.length === 2 && tiles.every((tile) => tile.source === 'camera')) return { rects: duo(width, height, GAP), kind: 'duo' };
     const count = Math.min(tiles.length, capacity(width, height, GAP));
     return { rects: grid(count, width, height, GAP, width < 600 ? 0.62 : 1), kind: 'grid' };

@@ -54,13 +54,13 @@ export class Link extends Emitter {
 
   /** Opens the connection if it is not; returns it. @returns {RTCPeerConnection} */
   open() {
-    if (!this.pc) {
-      const pc = new this._RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require', iceServers: this.iceServers });
-      this.pc = pc;
-      pc.oniceconnectionstatechange = pc.onconnectionstatechange = () => pc === this.pc && this._onPcState();
-      this._build(pc);
-    }
-    return this.pc;
+    if (this.pc) return this.pc;
+    /** @type {RTCPeerConnection} */
+    const pc = new this._RTCPeerConnection({ bundlePolicy: 'max-bundle', rtcpMuxPolicy: 'require', iceServers: this.iceServers });
+    this.pc = pc;
+    pc.oniceconnectionstatechange = pc.onconnectionstatechange = () => pc === this.pc && this._onPcState();
+    this._build(pc);
+    return pc;
   }
 
   /**

@@ -6,6 +6,7 @@ const VIDEO_SOURCES = ['camera', 'screen'];
 export class Participant {
   /** @param {any} wire @param {boolean} isLocal */
   constructor(wire, isLocal) {
+    this.name = '';
     this.id = /** @type {string} */ (wire.participant);
     this.isLocal = isLocal;
     /** What it publishes, by track id. @type {Map<string, Track>} */

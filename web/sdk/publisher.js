@@ -102,7 +102,7 @@ export class Publisher extends Emitter {
     }
     if (local.id === null && !local.ended) {
       this._forget(local);
-      throw new ExedraError('internal', 'The server did not take the track.');
+      throw new ExedraError('limit_reached', 'The server does not take another track.', { retryable: false });
     }
     return local;
   }
@@ -199,7 +199,6 @@ export class Publisher extends Emitter {
       if (!local || local.id === track) continue;
       local.id = track;
       this.emit('published', local);
-      if (local.muted) this.announceMuted(local).catch(report);
     }
   }
 

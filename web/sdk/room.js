@@ -45,10 +45,12 @@ export class Room extends Emitter {
     this._joinedOnce = false;
     /** @type {any} */
     this._down = null;
+    /** @type {number | undefined} since when sound and picture are interrupted */
+    this._mediaSince = undefined;
 
     const url = socketUrl(options.url ?? globalThis.location?.origin ?? 'http://localhost:8080');
     this._store = new SessionStore(options.persist === false ? null : `exedra:${url}:${options.room ?? ''}`, options.storage);
-    this._signal = new Signal({ url, credentials: () => this._credentials(), WebSocket: options.WebSocket });
+    this._signal = new Signal({ url, credentials: () => this._credentials(), client: options.client, WebSocket: options.WebSocket });
     const shared = { signal: this._signal, RTCPeerConnection: options.RTCPeerConnection };
     this._publisher = new Publisher(shared);
     this._subscriber = new Subscriber(shared);
@@ -241,6 +243,7 @@ export class Room extends Emitter {
     this._own = stored.own ?? {};
     this._publisher.link.rev = stored.revs?.pub ?? 0;
     this._subscriber.expect(stored.slots ?? []);
+    this._subscriber.replaceBindings(stored.bindings ?? []);
     this._applySnapshot(stored.snapshot, true);
   }
 
@@ -261,7 +264,7 @@ export class Room extends Emitter {
     }
     subscriber.on('bound', (/** @type {any} */ slot, /** @type {any} */ now, /** @type {any} */ before) => this._onBound(slot, now, before));
     subscriber.on('slots', () => this.options.playAudio !== false && audio.update(subscriber.slots));
-    publisher.on('published', (/** @type {any} */ local) => this.emit('localTrackPublished', local));
+    publisher.on('published', (/** @type {any} */ local) => this._onLocalPublished(local));
     audio.on('blocked', (/** @type {boolean} */ blocked) => this.emit('audioBlocked', blocked));
     this._watchNetwork();
     this._store.watch(() => this._toStore());
@@ -382,10 +385,12 @@ export class Room extends Emitter {
   _applySnapshot(snapshot, stored) {
     this._onRoom(snapshot.room);
     this._onYou(snapshot.you);
-    const there = new Set(snapshot.participants.map((/** @type {any} */ p) => p.participant));
+    const there = new Map(snapshot.participants.map((/** @type {any} */ p) => [p.participant, p]));
+    // A server that was started anew gives the old ids to others.
+    const same = (/** @type {Participant} */ p) => there.get(p.id)?.joinedAtMs === p.joinedAt && p.isLocal === (p.id === this._id);
     const published = new Set(snapshot.tracks.map((/** @type {any} */ t) => t.track));
     for (const id of [...this.tracks.keys()]) if (!published.has(id)) this._removeTrack(id);
-    for (const id of [...this.participants.keys()]) if (!there.has(id)) this._removeParticipant(id, 'left');
+    for (const participant of [...this.participants.values()]) if (!same(participant)) this._removeParticipant(participant.id, 'left');
     for (const participant of snapshot.participants) this._putParticipant(participant);
     for (const track of snapshot.tracks) this._putTrack(track);
     const known = new Set(this.messages.map(messageKey));
@@ -464,6 +469,14 @@ export class Room extends Emitter {
     track.stream = slot.stream;
     track.layer = slot.layer;
     this.emit('trackSubscribed', track);
+  }
+
+  /** @param {import('./publisher.js').LocalTrack} local */
+  _onLocalPublished(local) {
+    // After a reload the room may have kept the track as it was: what counts is how it is now.
+    const known = this.tracks.get(/** @type {string} */ (local.id))?.muted ?? false;
+    if (known !== local.muted) local.setMuted(local.muted).catch((error) => this.emit('error', error));
+    this.emit('localTrackPublished', local);
   }
 
   /** @param {Track} track */
@@ -558,6 +571,7 @@ export class Room extends Emitter {
       own: this._own,
       revs: { pub: this._publisher.link.rev, sub: this._subscriber.link.rev },
       slots: this._subscriber.slots.map((slot) => slot.kind),
+      bindings: this._subscriber.bindings,
       snapshot: {
         room: this.info,
         you: { participant: this._id, grants: this.grants },

@@ -41,14 +41,16 @@ export class Signal extends Emitter {
    * @param {object} options
    * @param {string} options.url the WebSocket's URL
    * @param {() => any} options.credentials what `hello` carries: `{token}` or `{room, name}`; may be async
+   * @param {string} [options.client] what this client is, for the server's log
    * @param {{session: string, secret: string} | null} [options.resume] credentials of an earlier page
    * @param {any} [options.WebSocket]
    * @param {() => number} [options.random]
    */
-  constructor({ url, credentials, resume = null, WebSocket = globalThis.WebSocket, random = Math.random }) {
+  constructor({ url, credentials, client = 'exedra-web/0.1', resume = null, WebSocket = globalThis.WebSocket, random = Math.random }) {
     super();
     this._url = url;
     this._credentials = credentials;
+    this._client = client;
     this._WebSocket = WebSocket;
     this._random = random;
     /** @type {{session: string, secret: string} | null} */
@@ -175,7 +177,7 @@ export class Signal extends Emitter {
       return;
     }
     if (ws !== this._ws) return;
-    const data = { ...credentials, client: 'exedra-web/0.1' };
+    const data = { ...credentials, client: this._client };
     if (this.session) data.resume = { session: this.session.session, secret: this.session.secret, seq: this.seq };
     this._helloId = this._nextId++;
     ws.send(JSON.stringify({ id: this._helloId, type: 'hello', data }));

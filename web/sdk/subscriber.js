@@ -86,6 +86,11 @@ export class Subscriber extends Emitter {
     this.link.rebuild(rev);
   }
 
+  /** The bindings in force. */
+  get bindings() {
+    return [...this._bindings.values()].filter((binding) => binding.track !== null);
+  }
+
   /** @param {string} trackId */
   slotOf(trackId) {
     return this.slots.find((slot) => slot.trackId === trackId) ?? null;
