@@ -29,6 +29,7 @@ export class Call {
       { down: () => this._talk(true), up: () => this._talk(false) },
     );
     this._listen();
+    this._stayAwake();
     this._stage.update();
     this._render();
     this._onState(room.state);
@@ -57,7 +58,7 @@ export class Call {
     return h(
       'div',
       { class: 'call' },
-      h('header', { class: 'call-head' }, h('span', { class: 'brand' }, logo()), h('h1', { class: 'room-title' }, this._roomName), h('button', { class: 'button button-quiet copy-link', type: 'button', 'aria-label': 'Copy the link of this room', onclick: () => this.copyLink() }, icon('link'), h('span', {}, 'Copy link')), this._count),
+      h('header', { class: 'call-head' }, h('span', { class: 'brand' }, logo()), h('h1', { class: 'room-title' }, this._roomName), h('button', { class: 'button button-quiet copy-link', type: 'button', 'aria-label': 'Copy link to this room', onclick: () => this.copyLink() }, icon('link'), h('span', {}, 'Copy link')), this._count),
       h('main', { class: 'call-main' }, this._stage.element, this._banner, this._alone, this._unblock),
       this._aside,
       h('nav', { class: 'bar', 'aria-label': 'Controls' }, h('div', { class: 'bar-group' }, b.mic, b.cam, b.share, b.hand), h('div', { class: 'bar-group' }, b.chat, b.people, b.layout, h('div', { class: 'menu-anchor' }, b.more)), b.leave),
@@ -116,6 +117,14 @@ export class Call {
     media.addEventListener('change', tiles);
     this._offs.push(() => media.removeEventListener('change', tiles));
     this._renderBlocked();
+  }
+
+  /** A phone must not fall asleep in a meeting. The lock is lost with every change of tab. */
+  _stayAwake() {
+    const ask = () => document.visibilityState === 'visible' && navigator.wakeLock?.request('screen').then((lock) => (this._wakeLock = lock), () => {});
+    document.addEventListener('visibilitychange', ask);
+    this._offs.push(() => (document.removeEventListener('visibilitychange', ask), this._wakeLock?.release().catch(() => {})));
+    ask();
   }
 
   /** Joins and leaves: calm, and not for a whole crowd at once, nor for everybody when we come back ourselves. */

@@ -255,6 +255,7 @@ export class Room extends Emitter {
     signal.on('bye', (/** @type {any} */ bye) => this.emit('bye', bye));
     signal.on('down', (/** @type {any} */ down) => {
       this._down = down;
+      if (this._joinedOnce) this._onSpeakers([]); // nobody is heard
       this._updateState();
     });
     signal.on('ended', (/** @type {any} */ ended) => this._onEnded(ended));
@@ -537,12 +538,13 @@ export class Room extends Emitter {
   _updateState() {
     if (this._signal.phase === 'ended') return;
     const broken = [this._publisher.link, this._subscriber.link].some((link) => link.state === 'broken');
+    if (broken) this._mediaSince ??= Date.now();
     if (this._down) {
       const phase = this._joinedOnce ? 'reconnecting' : 'connecting';
-      this._setState(describe({ phase, why: this._down.why, since: this._down.since, attempt: this._down.attempt }));
+      const since = Math.min(this._down.since, this._mediaSince ?? Infinity);
+      this._setState(describe({ phase, why: this._down.why, since, attempt: this._down.attempt }));
     } else if (broken) {
-      this._mediaSince ??= Date.now();
-      this._setState(describe({ phase: 'reconnecting', why: 'media', since: this._mediaSince, attempt: 1 }));
+      this._setState(describe({ phase: 'reconnecting', why: 'media', since: this._mediaSince ?? Date.now(), attempt: 1 }));
     } else if (this._joinedOnce) {
       // A path that is being tried again after it broke is not live until it is connected.
       const healing = this._mediaSince !== undefined && [this._publisher.link, this._subscriber.link].some((link) => link.state === 'connecting');

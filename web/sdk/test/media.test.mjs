@@ -202,8 +202,25 @@ test('an unpublished track leaves its m-line for the next of its kind', async ()
   assert.equal(second.transceiver.direction, 'sendonly');
 });
 
+test('another camera takes the place of the old one; another size may need other encodings', async () => {
+  room = await joinRoom(options());
+  const camera = await room.publish(fakeTrack('video'));
+  const other = fakeTrack('video');
+  await camera.replace(other);
+  assert.equal(camera.transceiver.sender.track, other);
+  assert.equal(pub().pc.transceivers.length, 1);
+  await camera.replace(null);
+  assert.equal(pub().pc.transceivers.length, 1, 'nothing for a while changes nothing');
+  await camera.replace(fakeTrack('video', { width: 640, height: 360 }));
+  assert.equal(camera.id, 't1-1');
+  assert.equal(pub().pc.transceivers[0].direction, 'inactive');
+  await camera.replace(fakeTrack('video'));
+  assert.equal(camera.id, 't1-0');
+  assert.equal(pub().pc.transceivers.length, 2, 'the m-line of that shape is used again');
+});
+
 test('encodings follow the size of the picture', () => {
-  const rids = (width, height, more = {}) => encodingsFor({ kind: 'video', options: { source: 'camera', simulcast: true, ...more }, mediaStreamTrack: fakeTrack('video', { width, height }) }).map((e) => [e.rid, e.scaleResolutionDownBy]);
+  const rids = (width, height, more = {}) => encodingsFor({ kind: 'video', options: { source: 'camera', simulcast: true, ...more }, size: { width, height } }).map((e) => [e.rid, e.scaleResolutionDownBy]);
   assert.deepEqual(rids(1280, 720), [['q', 4], ['h', 2], ['f', 1]]);
   assert.deepEqual(rids(720, 1280), [['q', 4], ['h', 2], ['f', 1]], 'a phone held upright');
   assert.deepEqual(rids(640, 360), [['h', 2], ['f', 1]]);
