@@ -116,6 +116,12 @@ export class Call {
     on('error', (error) => toast(error.message, { icon: 'warning' }));
     media.addEventListener('change', tiles);
     this._offs.push(() => media.removeEventListener('change', tiles));
+    // Any gesture will do; the button only says so.
+    const unblock = () => room.audioBlocked && room.startAudio();
+    for (const gesture of ['pointerup', 'keyup']) {
+      document.addEventListener(gesture, unblock);
+      this._offs.push(() => document.removeEventListener(gesture, unblock));
+    }
     this._renderBlocked();
   }
 
@@ -246,6 +252,7 @@ export class Call {
     setText(this._count, count === 1 ? 'Only you' : `${count} people`);
     this._alone.hidden = count !== 1 || this._media.screen.length > 0 || this._room.state.phase !== 'live';
     this._people.render();
+    this._renderBlocked();
     this._renderBar();
   }
 
@@ -271,7 +278,7 @@ export class Call {
   }
 
   _renderBlocked() {
-    this._unblock.hidden = !this._room.audioBlocked;
+    this._unblock.hidden = !this._room.audioBlocked || this._room.participants.size < 2;
   }
 }
 
