@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test, after installing what they need (Debian or Ubuntu, with Rust).
+# Runs every test, after installing what they need (Debian 12 or newer, with Rust).
 #
 #   ./test.sh                    everything
 #   ./test.sh browsers clients   only these sections (see `main` below for their names)
@@ -29,10 +29,11 @@ main() {
   section licences licences
   section rust timeout 2400 cargo test --locked --workspace --no-fail-fast
   section sdk sdk
-  section fuzz timeout 900 bash fuzz/run.sh
+  section fuzz timeout 1200 bash fuzz/run.sh 10
   section build cargo build --locked --release --workspace
   section measure browsers measure
   section browsers browsers
+  section endurance browsers endurance
   section clients clients
   summary
 }
@@ -82,14 +83,11 @@ sdk() {
 }
 
 browsers() {
-  local tests=(tests/browser/*.test.js) file status=0
-  case ${1:-} in
-    measure) tests=(tests/browser/measure.test.js) ;;
-    *) tests=("${tests[@]/*measure.test.js/}") ;;
-  esac
+  local file status=0
   # One file after the other: two cores carry one call at a time.
-  for file in "${tests[@]}"; do
-    [[ -z $file ]] || node --test --test-reporter=spec "$file" || status=1
+  for file in tests/browser/${1:-*}.test.js; do
+    [[ -z ${1:-} && $file =~ (measure|endurance)\.test ]] && continue
+    node --test --test-reporter=spec "$file" || status=1
   done
   return $status
 }

@@ -55,10 +55,10 @@ async fn offer(State(s): State<Shared>, Query(q): Query<HashMap<String, String>>
     w.n += 1;
     let n = w.n;
     let id = q["id"].clone();
-    let active = q.get("active").is_some_and(|a| a == "1");
+    let active = q.get("active").is_some_and(|a| a == "1") || sdp.contains("a=setup:passive");
     let fingerprints: Vec<_> = sdp
         .lines()
-        .filter_map(|l| l.trim().strip_prefix("a=fingerprint:sha-256 "))
+        .filter_map(|l| l.trim().strip_prefix("a=fingerprint:sha-256 ").or(l.trim().strip_prefix("a=fingerprint:SHA-256 ")))
         .map(|v| Fingerprint { hash: FingerprintHash::Sha256, value: hex(v) })
         .take(1)
         .collect();
@@ -80,7 +80,7 @@ async fn offer(State(s): State<Shared>, Query(q): Query<HashMap<String, String>>
     let now = Instant::now();
     let identity = w.identity.clone();
     if let Some(old) = w.sessions.get_mut(&id) {
-        old.association.update(&config);
+        old.association.update(now, &config);
         old.config = config;
         println!("[{id}] ICE restart, ufrag {}", local.ufrag);
     } else {
@@ -108,7 +108,7 @@ async fn offer(State(s): State<Shared>, Query(q): Query<HashMap<String, String>>
     out += &format!("a=group:BUNDLE {}\r\na=fingerprint:sha-256 {fp}\r\n", mids.join(" "));
     for m in &sections {
         let kind = &m[2..7];
-        let want = if kind == "audio" { "opus/48000/2" } else { "VP8/90000" };
+        let want = if kind == "audio" { "opus/48000/2" } else if m.contains("VP8/90000") { "VP8/90000" } else { "H264/90000" };
         let pt = m
             .lines()
             .find_map(|l| {
@@ -148,6 +148,13 @@ async fn offer(State(s): State<Shared>, Query(q): Query<HashMap<String, String>>
 /// `LOSS=0.2`: of what comes and of what goes.
 fn lost() -> bool {
     std::env::var("LOSS").ok().and_then(|p| p.parse().ok()).is_some_and(|p| rand::random_bool(p))
+}
+
+async fn whip(state: State<Shared>, q: Query<HashMap<String, String>>, sdp: String) -> impl axum::response::IntoResponse {
+    println!("WHIP OFFER\n{sdp}");
+    let answer = offer(state, q, sdp).await;
+    println!("WHIP ANSWER\n{answer}");
+    (axum::http::StatusCode::CREATED, [("location", "/whip/1"), ("content-type", "application/sdp")], answer)
 }
 
 fn header_len(p: &[u8]) -> usize {
@@ -359,7 +366,7 @@ async fn main() {
     let app = Router::new()
         .route("/", get(|| async { Html(PAGE) }))
         .route("/offer", post(offer))
-        .route("/report", post(report))
+        .route("/report", post(report)).route("/whip", post(whip))
         .with_state(shared);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     axum::serve(listener, app).await.unwrap();

@@ -7,10 +7,9 @@ pub use raw::Mistake;
 
 use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims};
 use crate::signal::names::{RoomName, person_name};
-use crate::signal::origin::Origins;
+use crate::signal::origin::{Origin, Origins};
 use crate::signal::outbox::OutboxLimits;
 use crate::signal::{self, IceServer};
-use axum::http::HeaderValue;
 use clap::ArgMatches;
 use raw::{Given, Raw, Value};
 use std::collections::BTreeMap;
@@ -165,14 +164,14 @@ impl Check {
 
     fn limits(&mut self) -> Limits {
         let mut n = |name, range, default| self.one(name, |text| number(text, range)).unwrap_or(default);
-        let (rooms, participants) = (n("max-rooms", 1..=1_000_000, 1000), n("max-participants", 1..=10_000, 200));
+        let (rooms, participants) = (n("max-rooms", 1..=1_000_000, 1000), n("max-participants", 1..=10_000, 1000));
         let (tracks, sockets) = (n("max-tracks", 1..=100, 16), n("max-sockets", 1..=1_000_000, 10_000));
-        let (audio_slots, video_slots) = (n("max-audio-slots", 0..=100, 25), n("max-video-slots", 0..=100, 25));
+        let (audio_slots, video_slots) = (n("max-audio-slots", 0..=100, 20), n("max-video-slots", 0..=100, 25));
         let connections = n("max-connections", 1..=1_000_000, 10_000);
         let messages = n("queue-messages", 16..=100_000, 256);
         let mut b = |name, range, default| self.one(name, |text| bytes(text, range)).unwrap_or(default);
         let frame_bytes = b("max-frame", 64 << 10..=16 << 20, 256 << 10);
-        let sdp_bytes = b("max-sdp", 16 << 10..=16 << 20, 192 << 10);
+        let sdp_bytes = b("max-sdp", 16 << 10..=16 << 20, 240 << 10);
         let queue_bytes = b("queue-bytes", 64 << 10..=1 << 30, 1 << 20);
         let outbox = OutboxLimits { messages, bytes: queue_bytes };
         let signal = signal::Limits { frame_bytes, sdp_bytes, sockets, connections, outbox };
@@ -196,16 +195,12 @@ impl Check {
     }
 
     fn cors(&mut self) -> Origins {
-        match self.many("cors-origin", origin) {
-            None => Origins::Any,
-            Some(list) if list.iter().any(|o| o == "*") => {
-                if list.len() > 1 {
-                    self.wrong("cors-origin", "* is any origin: the others have no effect");
-                }
-                Origins::Any
-            }
-            Some(list) => Origins::Only(list),
+        let Some(list) = self.many("cors-origin", origin) else { return Origins::Any };
+        if list.len() > 1 && list.contains(&None) {
+            self.wrong("cors-origin", "* is any origin: the others have no effect");
         }
+        // With `*` in it there is no list.
+        list.into_iter().collect::<Option<Vec<Origin>>>().map_or(Origins::Any, Origins::Only)
     }
 
     fn ice_servers(&mut self) -> Vec<IceServer> {
@@ -339,14 +334,9 @@ fn ice_server(value: Value) -> Result<IceServer, String> {
     }
 }
 
-fn origin(text: &str) -> Result<HeaderValue, String> {
-    let well_formed = text == "*"
-        || text.split_once("://").is_some_and(|(scheme, host)| {
-            let host_ok = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@*".contains(&b));
-            ["http", "https"].contains(&scheme) && host_ok
-        });
-    let value = HeaderValue::from_str(text).ok().filter(|_| well_formed);
-    value.ok_or_else(|| "is not an origin such as https://meet.example.org (no path, no slash at the end)".into())
+/// None: any origin.
+fn origin(text: &str) -> Result<Option<Origin>, String> {
+    if text == "*" { Ok(None) } else { Origin::try_from(text).map(Some).map_err(|e| e.to_string()) }
 }
 
 /// Files of recordings will go here: it is there, or can be made.

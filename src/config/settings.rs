@@ -116,12 +116,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         "How long a SIGTERM waits for rooms to end before it closes them. A second signal does not wait",
     ),
     row(LIMITS, "max-rooms", One("N"), "1000", "Rooms at a time"),
-    row(LIMITS, "max-participants", One("N"), "200", "Participants in a room"),
+    row(LIMITS, "max-participants", One("N"), "1000", "Participants in a room"),
     row(LIMITS, "max-tracks", One("N"), "16", "Tracks that one participant may publish"),
-    row(LIMITS, "max-audio-slots", One("N"), "25", "Audio streams that one participant is sent at a time"),
+    row(LIMITS, "max-audio-slots", One("N"), "20", "Audio streams that one participant is sent at a time"),
     row(LIMITS, "max-video-slots", One("N"), "25", "Video streams that one participant is sent at a time"),
     row(LIMITS, "max-frame", One("BYTES"), "256KiB", "The longest frame that a client may send on the room socket"),
-    row(LIMITS, "max-sdp", One("BYTES"), "192KiB", "The longest session description"),
+    row(LIMITS, "max-sdp", One("BYTES"), "240KiB", "The longest session description"),
     row(LIMITS, "max-sockets", One("N"), "10000", "Open WebSockets"),
     row(LIMITS, "max-connections", One("N"), "10000", "Open TCP connections, WebSockets not counted"),
     row(
@@ -152,7 +152,7 @@ impl Setting {
     }
 
     fn arg(&self) -> Arg {
-        let help = format!("{}\n[default: {}] [env: {}]", self.help, self.default, self.variable());
+        let help = wrapped(&format!("{}.\n[default: {}] [env: {}]", self.help, self.default, self.variable()));
         let arg = Arg::new(self.name).long(self.name).help(help).help_heading(self.group);
         match self.shape {
             Shape::One(value) | Shape::Many(value) => {
@@ -163,9 +163,31 @@ impl Setting {
     }
 }
 
+/// Breaks lines between words.
+fn wrapped(text: &str) -> String {
+    let mut lines = Vec::new();
+    for paragraph in text.lines() {
+        let mut line = String::new();
+        for word in paragraph.split(' ') {
+            if !line.is_empty() && line.len() + 1 + word.len() > HELP_WIDTH {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line += word;
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}
+
+/// Of the text behind the indentation, in characters.
+const HELP_WIDTH: usize = 88;
+
 const AFTER_HELP: &str = "\
-Where a setting comes from: a flag, else the environment, else the file, else the default. A key in the file is the flag's name \
-with _ for -:
+Where a setting comes from: a flag, else the environment, else the file, else the default.
+A key in the file is the flag's name with _ for -:
 
   http = \"0.0.0.0:8080\"
   udp = [\"0.0.0.0:7882\"]
@@ -185,7 +207,7 @@ pub(super) fn command() -> Command {
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
-        .help("A file of settings, in TOML\n[env: EXEDRA_CONFIG]")
+        .help("A file of settings, in TOML.\n[env: EXEDRA_CONFIG]")
         .help_heading(OPERATION)
         .action(ArgAction::Append)
         .global(true);
@@ -194,7 +216,7 @@ pub(super) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Exedra forwards audio and video between the people in a room (an SFU)")
         .after_help(AFTER_HELP)
-        .max_term_width(110)
+        .next_line_help(true)
         .args(settings)
         .arg(config)
         .subcommand(token_command())

@@ -40,7 +40,7 @@ fn a_flag_beats_a_variable_beats_the_file() {
     let env = [("EXEDRA_HTTP", "127.0.0.1:2"), ("EXEDRA_MAX_ROOMS", "2"), ("EXEDRA_CONFIG", "exedra.toml")];
     let c = config(&["--http", "localhost:3"], &env, file);
     assert_eq!((c.http.port(), c.limits.rooms, c.drain), (3, 2, Duration::from_secs(1)));
-    assert_eq!(c.cors, Origins::Only(vec![HeaderValue::from_static("https://a.example")]));
+    assert_eq!(c.cors, Origins::Only(vec![Origin::try_from("https://a.example").unwrap()]));
 }
 
 #[test]

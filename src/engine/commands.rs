@@ -69,7 +69,7 @@ impl Engine {
     fn update_peer(&mut self, now: Instant, id: PeerId, config: &PeerConfig) {
         let Some(&index) = self.peer_ids.get(&id) else { return };
         self.at_work = Some(self.peers[index].room);
-        self.peers[index].association.update(config);
+        self.peers[index].association.update(now, config);
         self.configure(index, config);
         self.handle_association(now, index);
         self.touch(index);

@@ -70,8 +70,8 @@ impl Association {
 
     /// Takes a renegotiation: new ICE credentials are an ICE restart. DTLS goes on as it is (RFC 8842 section 5.5: a new
     /// association would need a new fingerprint or role, and is a new peer to us).
-    pub fn update(&mut self, config: &PeerConfig) {
-        self.ice.update(&config.ice);
+    pub fn update(&mut self, now: Instant, config: &PeerConfig) {
+        self.ice.update(now, &config.ice);
     }
 
     /// Takes a STUN datagram, from anywhere.

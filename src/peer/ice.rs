@@ -72,7 +72,6 @@ struct KnownPath {
 /// Time is an argument; `poll_*` is to be drained after every call.
 pub struct IceAgent {
     local: IceCredentials,
-    remote: IceCredentials,
     /// The local credentials from before an ICE restart, until a check with the new ones came.
     previous: Option<IceCredentials>,
     paths: Vec<KnownPath>,
@@ -86,7 +85,6 @@ impl IceAgent {
     pub fn new(now: Instant, config: &IceConfig) -> Self {
         Self {
             local: config.local.clone(),
-            remote: config.remote.clone(),
             previous: None,
             paths: Vec::new(),
             selected: None,
@@ -97,14 +95,20 @@ impl IceAgent {
     }
 
     /// Takes new credentials (ICE restart, RFC 8445 section 2.4). The old ones stay valid, and the old path in use,
-    /// until the peer has shown that it knows the new ones. The same credentials again change nothing.
-    pub fn update(&mut self, config: &IceConfig) {
-        if config.local != self.local {
-            // A second restart before the first was taken up: the credentials that are in use are the oldest.
-            let old = std::mem::replace(&mut self.local, config.local.clone());
-            self.previous.get_or_insert(old);
+    /// until the peer has shown that it knows the new ones, for which it has [`FAILED_AFTER`] from now. The same
+    /// credentials again change nothing.
+    pub fn update(&mut self, now: Instant, config: &IceConfig) {
+        if config.local == self.local {
+            return;
         }
-        self.remote.clone_from(&config.remote);
+        // A second restart before the first was taken up: the credentials that are in use are the oldest.
+        let old = std::mem::replace(&mut self.local, config.local.clone());
+        self.previous.get_or_insert(old);
+        self.state = match self.state {
+            State::Checking { .. } => State::Checking { since: now },
+            State::Disconnected { .. } => State::Disconnected { seen: now },
+            other => other,
+        };
     }
 
     /// The path to send on: known as soon as the first check came.
@@ -447,8 +451,8 @@ mod tests {
         let mut a = agent(now);
         let (old, new, newer) = (credentials("ours"), credentials("anew"), credentials("newr"));
         a.handle_stun(now, path(1), &check(&old, true)).unwrap();
-        a.update(&IceConfig { local: new.clone(), remote: credentials("peer2") });
-        a.update(&IceConfig { local: newer.clone(), remote: credentials("peer3") });
+        a.update(now, &IceConfig { local: new.clone(), remote: credentials("peer2") });
+        a.update(now, &IceConfig { local: newer.clone(), remote: credentials("peer3") });
         a.handle_stun(now, path(1), &check(&old, true)).unwrap();
         assert_eq!(events(&mut a), [PathAdded(path(1)), PathSelected(path(1)), Connected]);
         assert_eq!(a.handle_stun(now, path(2), &check(&new, true)), Err(DropReason::StunUnauthenticated));
@@ -456,7 +460,7 @@ mod tests {
         assert_eq!(events(&mut a), [PathAdded(path(2)), PathSelected(path(2))]);
         assert_eq!(a.handle_stun(now, path(1), &check(&old, true)), Err(DropReason::StunUnauthenticated));
         // The same configuration again is no restart.
-        a.update(&IceConfig { local: newer.clone(), remote: credentials("peer3") });
+        a.update(now, &IceConfig { local: newer.clone(), remote: credentials("peer3") });
         assert!(a.previous.is_none());
     }
 

@@ -62,7 +62,7 @@ impl Room {
         self.index.sessions.insert(session_id, participant);
         self.announce(participant);
         self.rerank();
-        self.note_need(participant);
+        self.expect(at, participant);
         let welcome = self.welcome(participant, false, 0, true);
         self.answer_socket(socket, id, &welcome.ok_or_else(internal));
         Ok(())
@@ -122,7 +122,9 @@ impl Room {
         let Some(session) = participant.session_mut() else { return };
         let old = session.socket.replace(socket);
         (session.lost_at, session.heard, session.next_ping) = (None, at.now, at.now + ping);
-        let missed = session.log.since(seq).map(|events| events.map(|(n, text)| text.numbered(n)).collect::<Vec<_>>());
+        // Who has applied nothing (a reloaded page) knows nothing that events could be applied to.
+        let reaches = if seq == 0 { None } else { session.log.since(seq) };
+        let missed = reaches.map(|events| events.map(|(n, text)| text.numbered(n)).collect::<Vec<_>>());
         let last = session.log.last();
         if let Some(old) = old {
             self.index.sockets.remove(&old);

@@ -284,7 +284,7 @@ impl Room {
             slots.of_mut(kind).push(Slot { mid, number, active, bound });
         }
         if connected.fresh {
-            for slot in slots.iter_mut() {
+            for slot in slots.iter_mut().filter(|s| s.active) {
                 let Some(bound) = &mut slot.bound else { continue };
                 bound.state = SlotState::Waiting;
                 self.stale.states.insert((id, bound.candidate.track));

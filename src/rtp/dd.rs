@@ -11,6 +11,9 @@ const MAX_TEMPLATES: usize = 64;
 const MAX_TARGETS: usize = 32;
 const MAX_SPATIAL: u8 = 3;
 const MAX_TEMPORAL: u8 = 7;
+/// A structure of a frame up to this far behind the current one's came late, by retransmission. Farther behind, the sender has
+/// begun to count anew.
+const LATE_FRAMES: u16 = 1000;
 
 /// What a frame is to a decode target (appendix A.8.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,6 +86,8 @@ pub struct Structures {
 
 #[derive(Clone, Debug)]
 struct Structure {
+    /// Of the frame that brought it.
+    frame_number: u16,
     id_offset: u8,
     target_count: u8,
     chain_count: u8,
@@ -103,8 +108,8 @@ struct Template {
 }
 
 impl Structures {
-    /// Reads an extension value. A structure in it replaces the one kept; on an error nothing changes. Allocates only for the
-    /// first structure of a stream.
+    /// Reads an extension value. A structure in it replaces the one kept, unless it comes late; on an error nothing changes.
+    /// Allocates only for the first structure of a stream.
     pub fn parse(&mut self, value: &[u8]) -> Result<DependencyDescriptor, Malformed> {
         let mut bits = Bits { bytes: value, at: 0 };
         let frame_start = bits.flag()?;
@@ -119,7 +124,7 @@ impl Structures {
         if has_structure && !frame_start {
             return Err(Malformed("template structure amid a frame"));
         }
-        let received = if has_structure { Some(Structure::parse(&mut bits)?) } else { None };
+        let received = if has_structure { Some(Structure::parse(frame_number, &mut bits)?) } else { None };
         let mut descriptor = DependencyDescriptor {
             frame_start,
             frame_end,
@@ -147,6 +152,7 @@ impl Structures {
             }
         }
         match (received, &mut self.current) {
+            (Some(new), Some(old)) if new.came_late(old) => {}
             (Some(new), Some(old)) => **old = new,
             (Some(new), none) => *none = Some(Box::new(new)),
             (None, _) => {}
@@ -177,8 +183,9 @@ struct Custom {
 
 impl Structure {
     /// `template_dependency_structure` (appendix A.8.2).
-    fn parse(bits: &mut Bits<'_>) -> Result<Self, Malformed> {
+    fn parse(frame_number: u16, bits: &mut Bits<'_>) -> Result<Self, Malformed> {
         let mut s = Self {
+            frame_number,
             id_offset: bits.u(6)? as u8,
             target_count: bits.u(5)? as u8 + 1,
             chain_count: 0,
@@ -203,6 +210,10 @@ impl Structure {
             s.resolution_count = max_spatial + 1;
         }
         Ok(s)
+    }
+
+    fn came_late(&self, current: &Self) -> bool {
+        (1..=LATE_FRAMES).contains(&current.frame_number.wrapping_sub(self.frame_number))
     }
 
     /// Gives the highest spatial id.
@@ -461,6 +472,39 @@ mod tests {
         templates.extend([0; 40]);
         assert!(structures.parse(&templates).is_err(), "too many templates");
         assert_eq!(structures.targets().len(), 3);
+    }
+
+    #[test]
+    fn a_late_structure_does_not_replace_the_current_one() {
+        let with_number = |number: u16| {
+            let mut value = l1t3().bytes();
+            set_frame_number(&mut value, number).unwrap();
+            value
+        };
+        let mut one_target = Writer::default();
+        one_target.mandatory(true, true, 0, 10).u(5, 0b10000).u(6, 0).u(5, 0).u(2, 3).u(2, 2).u(1, 0).u(1, 0).u(1, 0);
+        let mut structures = Structures::default();
+        structures.parse(&one_target.bytes()).unwrap();
+        // Retransmitted from before the wrap: it explains itself, no more.
+        let late = structures.parse(&with_number(65_530)).unwrap();
+        assert!(late.has_structure && late.indications().count() == 3);
+        assert_eq!(structures.targets().len(), 1);
+        // Newer, and then anew from far behind.
+        structures.parse(&with_number(11)).unwrap();
+        assert_eq!(structures.targets().len(), 3);
+        one_target = Writer::default();
+        one_target
+            .mandatory(true, true, 0, 40_000)
+            .u(5, 0b10000)
+            .u(6, 0)
+            .u(5, 0)
+            .u(2, 3)
+            .u(2, 2)
+            .u(1, 0)
+            .u(1, 0)
+            .u(1, 0);
+        structures.parse(&one_target.bytes()).unwrap();
+        assert_eq!(structures.targets().len(), 1);
     }
 
     #[test]

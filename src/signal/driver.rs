@@ -1,7 +1,7 @@
 //! The task around one room: facts in, outputs carried out. A panic of the room ends here.
 use super::clock;
 use super::close::{CloseCode, GOING_AWAY, INTERNAL};
-use super::hub::{Entry, Hub, Inbox, Letter, Machine, Stop};
+use super::hub::{Entry, Hub, Inbox, Letter, Machine, Stop, going_away};
 use super::outbox::Outbox;
 use crate::engine::{Command, Event};
 use crate::ids::PeerId;
@@ -17,6 +17,7 @@ use tracing::Instrument;
 /// Runs a room until nobody is in it, or until it has to end.
 pub(super) async fn run(hub: Hub, entry: Arc<Entry>, machine: Box<dyn Machine>, inbox: Inbox) {
     let span = tracing::info_span!("room", id = %entry.id, name = %entry.name);
+    let _forget = Forget(hub.clone(), entry.clone());
     let driver = Driver {
         hub,
         entry,
@@ -31,6 +32,15 @@ pub(super) async fn run(hub: Hub, entry: Arc<Entry>, machine: Box<dyn Machine>, 
         draining: false,
     };
     driver.run().instrument(span).await;
+}
+
+/// Whatever ends the task, its name is free again.
+struct Forget(Hub, Arc<Entry>);
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        self.0.forget(&self.1);
+    }
 }
 
 struct Driver {
@@ -109,6 +119,14 @@ impl Driver {
 
     fn handle_letter(&mut self, letter: Letter) -> Result<(), Ended> {
         let input = match letter {
+            Letter::Hello { outbox, .. } if self.draining => {
+                outbox.close(GOING_AWAY, "the server goes away");
+                return Ok(());
+            }
+            Letter::Http { reply, .. } if self.draining => {
+                let _ = reply.send(HttpResponse::Failed(going_away()));
+                return Ok(());
+            }
             Letter::Hello { socket, outbox, input } => {
                 self.empty = false;
                 self.sockets.insert(socket, outbox);

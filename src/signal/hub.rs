@@ -9,6 +9,7 @@ use super::names::RoomName;
 use super::outbox::Outbox;
 use crate::engine::{Command, Event};
 use crate::ids::RoomId;
+use crate::room::Room;
 use crate::room::api::{HttpId, HttpRequest, HttpResponse, Input, Output, SocketId};
 use crate::room::messages::{ApiError, ErrorCode};
 use rustc_hash::FxHashMap;
@@ -31,6 +32,24 @@ pub trait Machine: Send + 'static {
     fn poll_output(&mut self) -> Option<Output>;
     /// How many participants are in it, for `/metrics`.
     fn participants(&self) -> usize;
+}
+
+impl Machine for Room {
+    fn handle(&mut self, now: Instant, wall_ms: u64, input: Input) {
+        Room::handle(self, now, wall_ms, input);
+    }
+    fn handle_timeout(&mut self, now: Instant, wall_ms: u64) {
+        Room::handle_timeout(self, now, wall_ms);
+    }
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        Room::poll_timeout(self)
+    }
+    fn poll_output(&mut self) -> Option<Output> {
+        Room::poll_output(self)
+    }
+    fn participants(&self) -> usize {
+        Room::participants(self)
+    }
 }
 
 /// Makes the machine of a new room.
@@ -123,10 +142,11 @@ impl Hub {
 
     /// The room of this name, made if it is not there. Errors: `unavailable` while draining, `limit_reached`.
     pub fn enter(&self, name: &RoomName) -> Result<RoomLink, ApiError> {
-        if self.is_draining() {
-            return Err(retryable(ErrorCode::Unavailable, "the server is going away", 1000));
-        }
         let mut rooms = self.0.lock();
+        // Looked at under the lock, so that a drain misses no room.
+        if self.is_draining() {
+            return Err(going_away());
+        }
         if let Some(entry) = rooms.by_name.get(name) {
             return Ok(RoomLink::new(entry));
         }
@@ -193,6 +213,13 @@ impl Hub {
             }
             // The rooms' tasks need no longer than to see it.
             let _ = tokio::time::timeout(Duration::from_millis(500), self.until_empty()).await;
+        }
+    }
+
+    /// Waits until no WebSocket is open any more.
+    pub async fn until_sockets_closed(&self) {
+        while self.0.metrics.sockets.load(Relaxed) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -310,6 +337,10 @@ impl Drop for RoomLink {
         self.0.links.fetch_sub(1, Relaxed);
         self.0.nudged.notify_one();
     }
+}
+
+pub(super) fn going_away() -> ApiError {
+    retryable(ErrorCode::Unavailable, "the server is going away", 1000)
 }
 
 fn retryable(code: ErrorCode, message: &str, retry_after_ms: u64) -> ApiError {

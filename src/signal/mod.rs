@@ -20,18 +20,19 @@ mod socket;
 mod tests;
 mod whip;
 
+pub use clock::wall_ms;
 pub use socket::SUBPROTOCOL;
 
 use crate::metrics::ShardMetrics;
 use crate::room::api::HttpKind;
 use auth::Access;
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use axum::{Json, Router};
 use hub::Hub;
 use metrics::SignalMetrics;
 use origin::{ACCEPT_POST, Origins};
@@ -135,6 +136,7 @@ impl Signal {
             .route("/v1/room", get(socket::upgrade))
             .merge(whip::routes(HttpKind::Whip))
             .merge(whip::routes(HttpKind::Whep))
+            .route("/v1/schema.json", get(schema))
             .route("/v1/{*rest}", any(unknown))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
@@ -172,6 +174,11 @@ async fn prometheus(State(signal): State<Signal>) -> Response {
     let shards: Vec<&ShardMetrics> = signal.shards.iter().map(AsRef::as_ref).collect();
     let text = metrics::render(signal.metrics(), &shards, rooms, participants);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// The room API's messages as JSON Schema.
+async fn schema() -> Response {
+    Json(crate::room::messages::schema()).into_response()
 }
 
 async fn unknown(request: Request) -> Problem {

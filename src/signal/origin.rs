@@ -17,14 +17,34 @@ pub const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 pub enum Origins {
     #[default]
     Any,
-    /// As a browser writes them: `https://meet.example.org`. This server's own pages may always.
-    Only(Vec<HeaderValue>),
+    /// This server's own pages may always.
+    Only(Vec<Origin>),
+}
+
+/// One origin as browsers write it: `https://meet.example.org`, with the port where it is not the scheme's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(HeaderValue);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not an origin such as https://meet.example.org (no path, no slash at the end)")]
+pub struct InvalidOrigin;
+
+impl TryFrom<&str> for Origin {
+    type Error = InvalidOrigin;
+    fn try_from(text: &str) -> Result<Self, InvalidOrigin> {
+        let (scheme, host) = text.split_once("://").ok_or(InvalidOrigin)?;
+        let plain = |b: u8| b.is_ascii_graphic() && !b.is_ascii_uppercase() && !b"/?#@*".contains(&b);
+        if !["http", "https"].contains(&scheme) || host.is_empty() || !host.bytes().all(plain) {
+            return Err(InvalidOrigin);
+        }
+        HeaderValue::from_str(text).map(Self).map_err(|_| InvalidOrigin)
+    }
 }
 
 /// Whether the page that a WebSocket comes from may join. Who sends no `Origin` is no page.
 pub fn allowed(origins: &Origins, headers: &HeaderMap) -> bool {
     let (Origins::Only(list), Some(origin)) = (origins, headers.get(ORIGIN)) else { return true };
-    list.contains(origin) || is_own(origin, headers.get(HOST))
+    list.iter().any(|o| o.0 == origin) || is_own(origin, headers.get(HOST))
 }
 
 /// Whether the page came from this very server: its origin is the host that the request went to.
@@ -37,7 +57,7 @@ fn is_own(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
 pub fn cors(origins: &Origins) -> CorsLayer {
     let allow = match origins {
         Origins::Any => AllowOrigin::any(),
-        Origins::Only(list) => AllowOrigin::list(list.iter().cloned()),
+        Origins::Only(list) => AllowOrigin::list(list.iter().map(|o| o.0.clone())),
     };
     CorsLayer::new()
         .allow_origin(allow)
@@ -52,8 +72,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn origins_are_as_browsers_write_them() {
+        for good in ["https://meet.example.org", "http://localhost:5173", "https://[2001:db8::1]:8443"] {
+            assert!(Origin::try_from(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "*", "meet.example.org", "https://", "https://a.example/", "https://A.example", "ftp://a.example"]
+        {
+            assert!(Origin::try_from(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn listed_and_own_pages_may() {
-        let only = Origins::Only(vec![HeaderValue::from_static("https://meet.example.org")]);
+        let only = Origins::Only(vec![Origin::try_from("https://meet.example.org").unwrap()]);
         let allowed = |origins: &Origins, origin: Option<&'static str>| {
             let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("sfu.example.org:8080"))]);
             headers.extend(origin.map(|o| (ORIGIN, HeaderValue::from_static(o))));

@@ -24,6 +24,8 @@ struct Puppet {
     id: RoomId,
     sockets: HashSet<SocketId>,
     resources: u32,
+    /// Drains are not heard.
+    stubborn: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -47,6 +49,10 @@ impl Puppet {
                 let text: std::sync::Arc<str> = json!({"seq": 1, "pad": "x".repeat(10_000)}).to_string().into();
                 let flood = std::iter::repeat_n(text, 2000);
                 self.outputs.extend(flood.map(|text| Output::Send { socket, text }));
+            }
+            "dig in" => {
+                self.stubborn = true;
+                self.answer(socket, id, data);
             }
             "leave" => {
                 self.answer(socket, id, data);
@@ -109,6 +115,7 @@ impl Machine for Puppet {
                     self.outputs.push_back(Output::Send { socket: *socket, text: r#"{"type":"engine"}"#.into() });
                 }
             }
+            Input::Drain { .. } if self.stubborn => {}
             Input::Drain { .. } => {
                 for socket in self.sockets.drain() {
                     self.outputs.push_back(Output::Send { socket, text: r#"{"type":"bye"}"#.into() });
@@ -177,8 +184,9 @@ fn token(room: &str, sub: Option<&str>, lifetime_s: i64) -> String {
 
 async fn start(settings: Settings) -> Server {
     let (engine, commands) = mpsc::channel(64);
-    let make_room: hub::MakeRoom =
-        Box::new(|id, _| Box::new(Puppet { id, sockets: HashSet::new(), resources: 0, outputs: VecDeque::new() }));
+    let make_room: hub::MakeRoom = Box::new(|id, _| {
+        Box::new(Puppet { id, sockets: HashSet::new(), resources: 0, stubborn: false, outputs: VecDeque::new() })
+    });
     let hub = Hub::new(make_room, 3, vec![engine], Arc::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -417,6 +425,18 @@ async fn a_drain_tells_everybody_and_lets_nobody_in() {
 }
 
 #[tokio::test]
+async fn a_drain_has_a_bound() {
+    let server = start(settings(OPEN)).await;
+    let mut client = Client::join(&server, "a").await;
+    client.ask(json!({"id": 2, "type": "dig in"})).await;
+    let began = clock::now();
+    server.hub.drain(None, Duration::from_millis(300)).await;
+    assert!((300..2000).contains(&began.elapsed().as_millis()));
+    assert_eq!(client.code().await, 1001);
+    assert_eq!(server.hub.population(), (0, 0));
+}
+
+#[tokio::test]
 async fn whip_from_offer_to_delete() {
     let server = start(settings(OPEN)).await;
     let created = sdp(&server, "/v1/whip/gr%C3%B6%C3%9Fe/cam1", "offer").await;
@@ -526,7 +546,7 @@ async fn a_page_of_another_origin_may_ask_first() {
     assert!(header("access-control-allow-headers").contains("authorization"));
     assert_eq!(header("accept-post"), "application/sdp");
 
-    let only = Origins::Only(vec![HeaderValue::from_static("https://meet.example.org")]);
+    let only = Origins::Only(vec![origin::Origin::try_from("https://meet.example.org").unwrap()]);
     let strict = start(Settings { cors: only, ..settings(OPEN) }).await;
     let mut socket = format!("ws://{}/v1/room", strict.addr).into_client_request().unwrap();
     socket.headers_mut().insert("origin", "https://evil.example".parse().unwrap());

@@ -9,15 +9,19 @@ import { fileURLToPath } from 'node:url';
 const BINARY = process.env.EXEDRA_BINARY ?? fileURLToPath(new URL('../../target/release/exedra', import.meta.url));
 
 /**
- * @param {{ args?: string[], env?: Record<string, string>, advertise?: string }} [options]
+ * @param {{ args?: string[], env?: Record<string, string>, advertise?: string, ports?: [number, number] }} [options]
+ *   `ports` are those for HTTP and UDP of a server that was there before
  * @throws when the binary was not built, or the server does not say that it is ready within 10 s
  */
-export async function startServer({ args = [], env = {}, advertise } = {}) {
+export async function startServer({ args = [], env = {}, advertise, ports } = {}) {
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build --release`);
-  const [httpPort, udpPort] = [await freeTcpPort(), await freeUdpPort()];
+  const [httpPort, udpPort] = ports ?? [await freeTcpPort(), await freeUdpPort()];
   const url = `http://127.0.0.1:${httpPort}`;
-  const flags = ['--http', `127.0.0.1:${httpPort}`, '--udp', `127.0.0.1:${udpPort}`];
-  if (advertise) flags.push('--advertise', advertise);
+  // Pages that were closed are waited for (a tab may come back): not here.
+  const flags = ['--drain', '1s', '--http', `127.0.0.1:${httpPort}`];
+  // All addresses of this machine, as by default: Firefox does not take a loopback address from another one. Behind a relay it is Chromium only.
+  if (advertise) flags.push('--udp', `127.0.0.1:${udpPort}`, '--advertise', advertise);
+  else flags.push('--udp', `0.0.0.0:${udpPort}`, '--udp', `[::]:${udpPort}`);
   const child = spawn(BINARY, [...flags, ...args], { env: { ...process.env, NO_COLOR: '1', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   const log = [];
   for (const out of [child.stdout, child.stderr]) out.setEncoding('utf8').on('data', (text) => log.push(text));
@@ -41,6 +45,16 @@ export async function startServer({ args = [], env = {}, advertise } = {}) {
       return result;
     },
   };
+}
+
+/** What the binary prints for these arguments. */
+export async function run(...args) {
+  const child = spawn(BINARY, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (part) => (text += part));
+  const [code] = await once(child, 'close');
+  if (code !== 0) throw new Error(`exedra ${args[0]} ended with ${code}`);
+  return text.trim();
 }
 
 async function ready(url) {

@@ -54,18 +54,27 @@ export class Stage {
   guests = [];
   #name;
   #pages = [];
+  #options;
 
   constructor(name) {
     this.#name = name.replace(/[^\w]+/g, '-').slice(0, 80);
   }
 
   async start({ args, env, network }) {
-    this.server = await startServer({ args, env, advertise: network && RELAY_IP });
+    this.#options = { args, env, advertise: network && RELAY_IP };
+    this.server = await startServer(this.#options);
     this.udp = network && (await relayUdp({ port: this.server.udpPort, seed: 1, ...network }));
     this.tcp = network && (await relayTcp(this.server.httpPort));
     /** Where the browsers find the server. */
     this.url = this.tcp?.url ?? this.server.url;
     this.web = await servePages(this.server.url);
+  }
+
+  /** Kills the server and starts another one in its place. */
+  async replaceServer() {
+    const { httpPort, udpPort } = this.server;
+    await this.server.stop('SIGKILL');
+    this.server = await startServer({ ...this.#options, ports: [httpPort, udpPort] });
   }
 
   /** A page with `bench` ready, that has not joined anything. */

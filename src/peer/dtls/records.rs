@@ -14,6 +14,8 @@ const MAX_RECORD: usize = (1 << 14) + 2048;
 const MAX_MESSAGE: usize = 16 * 1024;
 /// No flight has more messages (a server's has five).
 const MAX_MESSAGES_AHEAD: u16 = 8;
+/// No handshake has more (a server sends eight, with HelloVerifyRequest and Finished): rtc-dtls keeps them all.
+const MAX_MESSAGES: u16 = 16;
 /// Bytes of handshake messages that are held until their flight is complete.
 const MAX_HELD: usize = 48 * 1024;
 /// Records that are encrypted, or end the epoch: Finished and ChangeCipherSpec, and their repetitions.
@@ -138,7 +140,7 @@ impl RecordGuard {
             let fragment = Fragment::split_off(&mut rest).ok_or(DropReason::DtlsMalformed)?;
             match fragment.number.checked_sub(self.next_message) {
                 None => received.repeated = true,
-                Some(ahead) if ahead < MAX_MESSAGES_AHEAD => self.hold(&fragment)?,
+                Some(ahead) if ahead < MAX_MESSAGES_AHEAD && fragment.number < MAX_MESSAGES => self.hold(&fragment)?,
                 Some(_) => return Err(DropReason::DtlsMalformed),
             }
         }
@@ -398,6 +400,13 @@ mod tests {
         assert!(guard.held.iter().map(|held| held.body.len()).sum::<usize>() <= MAX_HELD);
         assert!(guard.held.iter().all(|held| held.ranges.len() <= Partial::MAX_RANGES + 1));
         assert_eq!(guard.handle(&record(content::HANDSHAKE, 1, &[1; 100])), Err(DropReason::RateLimited));
+    }
+
+    #[test]
+    fn a_handshake_without_end_is_cut_off() {
+        let mut guard = RecordGuard::default();
+        let handed_on = (0..100).filter(|n| guard.handle(&handshake(1, *n, 1, 0, &[0])).is_ok()).count();
+        assert_eq!(handed_on, usize::from(MAX_MESSAGES));
     }
 
     #[test]

@@ -41,6 +41,8 @@ struct Pair {
     loss: f64,
     /// Datagrams are cut down to records and handshake fragments of this size at most.
     fragment: Option<usize>,
+    /// How likely a datagram has some bytes changed.
+    damage: f64,
 }
 
 impl Pair {
@@ -53,19 +55,25 @@ impl Pair {
             random: StdRng::seed_from_u64(seed),
             loss: 0.0,
             fragment: None,
+            damage: 0.0,
         }
     }
 
     fn run(&mut self, seconds: u64) {
         self.client.dtls.start(self.now);
         for _ in 0..seconds * 100 {
-            Self::turn(self.now, &mut self.client, &mut self.server, &mut self.random, self.loss, self.fragment);
-            Self::turn(self.now, &mut self.server, &mut self.client, &mut self.random, self.loss, self.fragment);
+            self.turn(true);
+            self.turn(false);
             self.now += Duration::from_millis(10);
         }
     }
 
-    fn turn(now: Instant, from: &mut End, to: &mut End, random: &mut StdRng, loss: f64, fragment: Option<usize>) {
+    fn turn(&mut self, client: bool) {
+        let now = self.now;
+        let (from, to) = match client {
+            true => (&mut self.client, &mut self.server),
+            false => (&mut self.server, &mut self.client),
+        };
         let due: Vec<_> = from.inbox.extract_if(.., |(at, _)| *at <= now).collect();
         for (_, datagram) in due {
             let _ = from.dtls.handle_datagram(now, &datagram);
@@ -73,13 +81,19 @@ impl Pair {
         from.dtls.handle_timeout(now);
         from.events.extend(std::iter::from_fn(|| from.dtls.poll_event()));
         while let Some(datagram) = from.dtls.poll_transmit() {
-            let pieces = fragment.map_or_else(|| vec![datagram.clone()], |size| cut(&datagram, size));
-            for piece in pieces {
-                let copies = if random.random_bool(loss / 2.0) { 2 } else { 1 };
+            let pieces = self.fragment.map_or_else(|| vec![datagram.clone()], |size| cut(&datagram, size));
+            for mut piece in pieces {
+                let copies = if self.random.random_bool(self.loss / 2.0) { 2 } else { 1 };
+                if self.random.random_bool(self.damage) {
+                    for _ in 0..self.random.random_range(1..4) {
+                        let at = self.random.random_range(0..piece.len());
+                        piece[at] = self.random.random();
+                    }
+                }
                 for _ in 0..copies {
-                    if !random.random_bool(loss) {
+                    if !self.random.random_bool(self.loss) {
                         // A spread of 40 ms is plenty of reordering.
-                        to.inbox.push((now + Duration::from_millis(random.random_range(5..45)), piece.clone()));
+                        to.inbox.push((now + Duration::from_millis(self.random.random_range(5..45)), piece.clone()));
                     }
                 }
             }
@@ -176,3 +190,43 @@ fn any_of_several_fingerprints_will_do() {
     pair.run(1);
     assert!(pair.client.keying().is_some() && pair.server.keying().is_some());
 }
+
+#[test]
+fn damaged_handshakes_end_without_a_panic() {
+    for seed in 0..SEEDS {
+        let mut pair = Pair::new(seed);
+        pair.damage = 0.4;
+        pair.run(3);
+        if let (Some(client), Some(server)) = (pair.client.keying(), pair.server.keying()) {
+            assert_eq!(client.material, server.material, "seed {seed}");
+        }
+    }
+}
+
+/// A message of any kind with any content, at any moment of the handshake.
+#[test]
+fn hostile_messages_end_without_a_panic() {
+    for seed in 0..SEEDS {
+        let mut pair = Pair::new(seed);
+        pair.client.dtls.start(pair.now);
+        for _ in 0..pair.random.random_range(0..12) {
+            pair.turn(true);
+            pair.turn(false);
+            pair.now += Duration::from_millis(10);
+        }
+        for _ in 0..20 {
+            let length = pair.random.random_range(0..200);
+            let body: Vec<u8> = (0..length).map(|_| if pair.random.random() { 0 } else { pair.random.random() }).collect();
+            let kind = [0, 1, 2, 3, 4, 11, 12, 13, 14, 15, 16, 20][pair.random.random_range(0..12)];
+            let mut datagram = vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, length as u8 + 12];
+            datagram.extend([kind, 0, 0, length as u8, 0, pair.random.random_range(0..6), 0, 0, 0, 0, 0, length as u8]);
+            datagram.extend(body);
+            for end in [&mut pair.client, &mut pair.server] {
+                let _ = end.dtls.handle_datagram(pair.now, &datagram);
+            }
+        }
+        pair.run(1);
+    }
+}
+
+const SEEDS: u64 = 200;

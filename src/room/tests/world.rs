@@ -89,7 +89,20 @@ impl World {
             }
         }
         self.check();
+        self.check_settled();
         empties
+    }
+
+    /// However often the room is brought in line with itself: once is enough.
+    fn check_settled(&mut self) {
+        self.room.stale.reranked = true;
+        self.room.stale.subscribers = self.room.participants.keys().copied().collect();
+        self.room.stale.watched = self.room.tracks.keys().copied().collect();
+        let now = At { now: self.now, wall_ms: self.wall_ms };
+        let timers = self.room.poll_timeout();
+        self.room.settle(now);
+        assert!(self.room.out.is_empty(), "a second call does nothing: {:?}", self.room.out);
+        assert_eq!(self.room.poll_timeout(), timers);
     }
 
     pub fn hello(&mut self, socket: SocketId, data: Value, claims: Claims) {

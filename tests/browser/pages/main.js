@@ -4,6 +4,15 @@ import { makeSource } from './source.js';
 import { Probe } from './probe.js';
 import { joinAndWatch } from './room.js';
 
+// Every connection of the page, the SDK's too, for a look at its statistics.
+const connections = [];
+globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+  constructor(...options) {
+    super(...options);
+    connections.push(this);
+  }
+};
+
 const sources = new Map();
 const probes = new Map();
 const peers = new Map();
@@ -45,6 +54,54 @@ async function until(expression, withinMs) {
   }
 }
 
+/** Publishes one more test picture, or sound, under a source name. */
+async function publish(name, options, publishing) {
+  await source(name, options);
+  const [track] = sources.get(name).stream.getTracks().filter(({ kind }) => kind === (publishing.kind ?? 'video'));
+  const local = await joined.room.publish(track, { source: name, simulcast: false, ...publishing });
+  return local.id;
+}
+
+/** The statistics of one type, of all connections. */
+async function stats(type) {
+  const reports = await Promise.all(connections.filter((pc) => pc.connectionState !== 'closed').map((pc) => pc.getStats()));
+  const codecs = new Map(reports.flatMap((all) => [...all.values()].filter((s) => s.type === 'codec').map((s) => [s.id, s.mimeType])));
+  return reports.flatMap((all) => [...all.values()].filter((s) => s.type === type).map((s) => ({ ...s, codec: codecs.get(s.codecId) })));
+}
+
+const gathered = (pc) =>
+  new Promise((done) => {
+    const look = () => pc.iceGatheringState === 'complete' && done();
+    pc.addEventListener('icegatheringstatechange', look);
+    look();
+  });
+
+async function post(url, pc) {
+  await pc.setLocalDescription();
+  await gathered(pc);
+  const answer = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/sdp' }, body: pc.localDescription.sdp });
+  if (answer.status !== 201) throw new Error(`${url}: ${answer.status} ${await answer.text()}`);
+  const location = answer.headers.get('location');
+  await pc.setRemoteDescription({ type: 'answer', sdp: await answer.text() });
+  return { location: location && new URL(location, url).href, etag: answer.headers.get('etag') };
+}
+
+/** Publishes a source by WHIP. */
+async function whip(url, sourceName) {
+  const pc = new RTCPeerConnection();
+  const { stream } = sources.get(sourceName);
+  for (const track of stream.getTracks()) pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
+  return post(url, pc);
+}
+
+/** Plays by WHEP, measured as `name`. */
+async function whep(url, name) {
+  const pc = new RTCPeerConnection();
+  for (const kind of ['audio', 'video']) pc.addTransceiver(kind, { direction: 'recvonly' });
+  pc.ontrack = ({ track }) => watch(name, track);
+  return post(url, pc);
+}
+
 /** Everything there is to say when a test fails. */
 function dump() {
   const room = joined?.room;
@@ -72,6 +129,6 @@ async function reached(name, wanted, withinMs = 20_000) {
   }
 }
 
-globalThis.bench = { sources, probes, peers, source, watch, join, run, until, report, reports, reached, dump, log: () => joined?.log };
+globalThis.bench = { sources, probes, peers, source, watch, join, run, publish, stats, whip, whep, connections, until, report, reports, reached, dump, log: () => joined?.log };
 await audioContext();
 document.documentElement.dataset.ready = 'true';

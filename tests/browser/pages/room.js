@@ -4,10 +4,12 @@ import { Probe } from './probe.js';
 import { wall } from './clock.js';
 
 /**
+ * @param {object} options `publish.audio` and `publish.video` go to the SDK with the source's tracks, `join` to `createRoom`; `bySlot`
+ *   measures each receive slot, whoever is in it, instead of each person
  * @param {Map<string, Probe>} probes filled by name
  * @param {Map<string, any>} sources the own source is kept as `camera`
  */
-export async function joinAndWatch({ url, room: roomName, name, id, token, source = {}, publish = {}, join = {} }, probes, sources) {
+export async function joinAndWatch({ url, room: roomName, name, id, token, source = {}, publish = {}, join = {}, bySlot = false }, probes, sources) {
   const { createRoom } = await import('/sdk/exedra.js');
   const made = id === undefined ? null : await makeSource({ id, ...source });
   if (made) sources.set('camera', made);
@@ -19,9 +21,15 @@ export async function joinAndWatch({ url, room: roomName, name, id, token, sourc
   const log = [];
   const room = createRoom({ url, ...(token ? { token } : { room: roomName, name }), client: 'exedra-tests', tracks, ...join });
   const started = wall();
+  const slots = [];
+  const keyOf = ({ participant, source: kind, mediaStreamTrack }) => {
+    if (!bySlot) return kind === 'camera' || kind === 'microphone' ? participant.name : `${participant.name}/${kind}`;
+    if (!slots.includes(mediaStreamTrack)) slots.push(mediaStreamTrack);
+    return `slot ${slots.indexOf(mediaStreamTrack)}`;
+  };
   const follow = (track) => {
     if (track.participant.isLocal || !track.mediaStreamTrack) return;
-    const key = track.source.startsWith('screen') ? `${track.participant.name}/screen` : track.participant.name;
+    const key = keyOf(track);
     if (!probes.has(key)) probes.set(key, new Probe(started));
     probes.get(key).receive(track.mediaStreamTrack);
   };

@@ -45,9 +45,12 @@ export async function makeSource({ id, width = 640, height = 360, fps = 20, tone
     frames: () => frame,
     /** The longest time between two pictures drawn, milliseconds: a receiver cannot do better. */
     longestPauseMs: () => longestPause,
+    restart: () => (longestPause = 0),
     /** Draws nothing for a while. */
     hold: (ms) => (heldUntil = wall() + ms),
     setTone: (on) => (sound.steady.gain.value = on ? 0.15 : 0),
+    /** No tone and no beep: digital silence. */
+    silence: (on) => (sound.volume.gain.value = on ? 0 : 1),
     stop() {
       stopTicking();
       stream.getTracks().forEach((track) => track.stop());
@@ -61,7 +64,8 @@ async function makeSound(id, lateMs) {
   const context = await audioContext();
   const out = context.createMediaStreamDestination();
   const late = new DelayNode(context, { maxDelayTime: 1, delayTime: lateMs / 1000 });
-  late.connect(out);
+  const volume = new GainNode(context);
+  late.connect(volume).connect(out);
   const voice = (hz) => {
     const oscillator = new OscillatorNode(context, { frequency: hz });
     const gain = new GainNode(context, { gain: 0 });
@@ -84,7 +88,7 @@ async function makeSound(id, lateMs) {
     }
   };
   const stop = () => voices.forEach((oscillator) => oscillator.stop());
-  return { stream: out.stream, steady, clock, tick: tickSound, stop };
+  return { stream: out.stream, steady, volume, clock, tick: tickSound, stop };
 }
 
 function paint(context, { id, frame, ms }) {

@@ -1,0 +1,23 @@
+// WHIP and WHEP from a page of another origin, beside people who use the room API.
+import assert from 'node:assert/strict';
+import { seesAndHears } from './check.js';
+import { scenario } from './stage.js';
+
+for (const kind of ['chromium', 'firefox']) {
+  scenario(`WHIP from a page in ${kind} is seen in the room, and WHEP shows it`, {}, async (stage) => {
+    const bob = await stage.guest({ name: 'Bob', id: 2 });
+    const page = await stage.openBench(kind);
+    await page.evaluate(() => bench.source('camera', { id: 6 }));
+    const published = await page.evaluate((url) => bench.whip(url, 'camera'), `${stage.server.url}/v1/whip/tea/stage-camera`);
+    assert.ok(published.location && published.etag, JSON.stringify(published));
+    await seesAndHears(bob, { name: 'stage-camera', id: 6 });
+    const viewer = await stage.openBench();
+    const playing = await viewer.evaluate((url) => bench.whep(url, 'stage'), `${stage.server.url}/v1/whep/tea/stage-camera`);
+    const seen = await viewer.evaluate(() => bench.reached('stage', { fresh: 40, heardMs: 1000 }));
+    assert.deepEqual([seen.id, seen.toneId], [6, 6]);
+    // DELETE from a page needs CORS too.
+    assert.equal(await viewer.evaluate((url) => fetch(url, { method: 'DELETE' }).then((r) => r.status), playing.location), 200);
+    assert.equal(await page.evaluate((url) => fetch(url, { method: 'DELETE' }).then((r) => r.status), published.location), 200);
+    await bob.until(`![...room.participants.values()].some((p) => p.name === 'stage-camera')`);
+  });
+}
