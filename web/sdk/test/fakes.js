@@ -170,10 +170,49 @@ export async function settle(rounds = 60) {
   for (let i = 0; i < rounds; i++) await null;
 }
 
-/** Lets fake time pass in small steps, with everything that happens meanwhile. */
-export async function pass(timers, ms, step = 50) {
-  for (let passed = 0; passed < ms; passed += step) {
-    timers.tick(Math.min(step, ms - passed));
-    await settle();
+/** A clock that only moves when it is told to: timers and Date.now of the whole process. */
+export class FakeClock {
+  constructor() {
+    this.now = 1_700_000_000_000;
+    this._next = 1;
+    this._timers = new Map();
+    this._real = { setTimeout, clearTimeout, setInterval, clearInterval, now: Date.now };
+    globalThis.setTimeout = (run, ms = 0) => this._add(run, ms, null);
+    globalThis.setInterval = (run, ms = 0) => this._add(run, ms, ms);
+    globalThis.clearTimeout = globalThis.clearInterval = (id) => this._timers.delete(id);
+    Date.now = () => this.now;
+  }
+
+  restore() {
+    const { now, ...timers } = this._real;
+    Object.assign(globalThis, timers);
+    Date.now = now;
+  }
+
+  /** Lets time pass in small steps, with everything that happens meanwhile. */
+  async pass(ms, step = 50) {
+    for (let passed = 0; passed < ms; passed += step) {
+      this._tick(Math.min(step, ms - passed));
+      await settle();
+    }
+  }
+
+  _tick(ms) {
+    const end = this.now + ms;
+    for (;;) {
+      const due = [...this._timers.entries()].filter(([, timer]) => timer.at <= end).sort(([, a], [, b]) => a.at - b.at)[0];
+      if (!due) break;
+      const [id, timer] = due;
+      this.now = Math.max(this.now, timer.at);
+      if (timer.every === null) this._timers.delete(id);
+      else timer.at += Math.max(1, timer.every);
+      timer.run();
+    }
+    this.now = end;
+  }
+
+  _add(run, ms, every) {
+    this._timers.set(this._next, { run, at: this.now + ms, every });
+    return this._next++;
   }
 }

@@ -1,19 +1,20 @@
 import assert from 'node:assert/strict';
-import { afterEach, beforeEach, mock, test } from 'node:test';
+import { afterEach, beforeEach, test } from 'node:test';
 import { joinRoom } from '../exedra.js';
 import { encodingsFor, setOpus } from '../publisher.js';
-import { FakePeerConnection, FakeServer, fakeTrack, options, pass, settle } from './fakes.mjs';
+import { FakeClock, FakePeerConnection, FakeServer, fakeTrack, options, settle } from './fakes.js';
 
+let clock;
 let server;
 let room;
 beforeEach(() => {
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'], now: 1_700_000_000_000 });
+  clock = new FakeClock();
   server = new FakeServer();
 });
 afterEach(() => {
   room?._signal.end('left');
   room = null;
-  mock.timers.reset();
+  clock.restore();
 });
 
 const of = (pc) => server.negotiations.filter((n) => n.pc === pc);
@@ -121,7 +122,7 @@ test('a negotiation cut off by the network is asked again with the same id and r
   await settle();
   server.socket.drop();
   server.silent.clear();
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   assert.equal((await published).id, 't1-0');
   assert.equal(revs('pub')[0], 1);
 });
@@ -133,7 +134,7 @@ test('in another session everything is published again on new connections', asyn
   const before = FakePeerConnection.all.length;
   server.session = null;
   server.socket.drop();
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   assert.equal(FakePeerConnection.all.length, before + 2);
   assert.equal(camera.id, 't2-0');
   assert.deepEqual(server.taken.at(-1), { type: 'track', data: { track: 't2-0', muted: true } });
@@ -240,6 +241,6 @@ test('what Opus is to do is written into the right section of the answer', () =>
 async function alive(ms) {
   for (let passed = 0; passed < ms; passed += 100) {
     server.socket.tell({ type: 'ping', t: passed });
-    await pass(mock.timers, Math.min(100, ms - passed));
+    await clock.pass(Math.min(100, ms - passed));
   }
 }
