@@ -78,7 +78,6 @@ export class Call {
       more: button('more', 'more', 'More', '', undefined),
       leave: button('leave', 'leave', 'Leave the room', '', () => this._leave()),
     };
-    buttons.share.hidden = !navigator.mediaDevices?.getDisplayMedia;
     buttons.leave.classList.add('round-leave');
     return buttons;
   }
@@ -112,6 +111,7 @@ export class Call {
     on('trackUpdated trackSubscribed trackUnsubscribed trackState', (track) => (stage.tileOf(track.participant, track.source === 'screen' ? 'screen' : 'camera')?.render(), this._people.render()));
     on('speakers', (participants) => (stage.spoke(participants), this._people.render()));
     on('state', (state) => this._onState(state));
+    on('youUpdated', all);
     on('audioBlocked', () => this._renderBlocked());
     on('error', (error) => toast(error.message, { icon: 'warning' }));
     media.addEventListener('change', tiles);
@@ -183,6 +183,7 @@ export class Call {
   // ------------------------------------------------------------------------------------------------ what one does
 
   async _toggle(kind) {
+    if (this._buttons[kind].hidden) return toast('You are here to watch and listen.');
     await this._media.toggle(kind);
     const { error, on } = this._media[kind];
     const what = kind === 'mic' ? 'Microphone' : 'Camera';
@@ -192,7 +193,7 @@ export class Call {
 
   /** Held space bar: speak for as long as it is held. */
   _talk(down) {
-    if (down) this._talking = !this._media.mic.on;
+    if (down) this._talking = !this._media.mic.on && !this._buttons.mic.hidden;
     if (this._talking) this._media.set('mic', down);
     if (!down) this._talking = false;
   }
@@ -258,6 +259,10 @@ export class Call {
 
   _renderBar() {
     const { _buttons: b, _media: media, _room: room } = this;
+    const mayPublish = room.grants.publish !== false;
+    for (const button of [b.mic, b.cam]) button.hidden = !mayPublish;
+    b.share.hidden = !mayPublish || !navigator.mediaDevices?.getDisplayMedia;
+    this._chat.setAllowed(room.grants.say !== false);
     toggle(b.mic, media.mic.on, ['mic', 'micOff'], ['Turn your microphone off', 'Turn your microphone on'], 'm');
     toggle(b.cam, media.cam.on, ['camera', 'cameraOff'], ['Turn your camera off', 'Turn your camera on'], 'v');
     const sharing = media.screen.length > 0;

@@ -27,7 +27,7 @@ export class Chat {
       { class: 'chat' },
       this._empty,
       this._log,
-      h('form', { class: 'chat-form', onsubmit: (event) => (event.preventDefault(), this._submit()) }, this._field, this._send),
+      (this._form = h('form', { class: 'chat-form', onsubmit: (event) => (event.preventDefault(), this._submit()) }, this._field, this._send)),
     );
     for (const message of room.messages) this._add(message, true);
     this._off = room.on('message', (message) => this._add(message, false));
@@ -35,6 +35,11 @@ export class Chat {
 
   close() {
     this._off();
+  }
+
+  /** Whether one may write, or only read. */
+  setAllowed(allowed) {
+    this._form.hidden = !allowed;
   }
 
   /** The panel is, or is not, in view. */

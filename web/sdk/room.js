@@ -53,7 +53,7 @@ export class Room extends Emitter {
     this._signal = new Signal({ url, credentials: () => this._credentials(), client: options.client, WebSocket: options.WebSocket });
     const shared = { signal: this._signal, RTCPeerConnection: options.RTCPeerConnection };
     this._publisher = new Publisher(shared);
-    this._subscriber = new Subscriber(shared);
+    this._subscriber = new Subscriber({ ...shared, allowed: () => this.grants.subscribe !== false });
     this._view = new ViewReporter((view) => this._signal.request('view', view, { bound: true }));
     this._audio = new AudioOutput();
     this._wire();
@@ -261,7 +261,8 @@ export class Room extends Emitter {
     signal.on('ended', (/** @type {any} */ ended) => this._onEnded(ended));
     for (const link of [publisher.link, subscriber.link]) {
       link.on('state', () => this._updateState());
-      link.on('failed', (/** @type {ExedraError} */ error) => this.emit('error', error));
+      // Who publishes without the right to is told by `publish`.
+      link.on('failed', (/** @type {ExedraError} */ error) => error.code !== 'forbidden' && this.emit('error', error));
     }
     subscriber.on('bound', (/** @type {any} */ slot, /** @type {any} */ now, /** @type {any} */ before) => this._onBound(slot, now, before));
     subscriber.on('slots', () => this.options.playAudio !== false && audio.update(subscriber.slots));
@@ -529,7 +530,9 @@ export class Room extends Emitter {
 
   /** @param {any} you */
   _onYou(you) {
+    const before = this.grants;
     this.grants = you.grants ?? {};
+    if (before.subscribe === false && this.grants.subscribe) this._subscriber.prepare();
     this.emit('youUpdated', this.grants);
   }
 

@@ -112,6 +112,7 @@ export class FakeServer {
     this.refuse = null; // (message) => error | undefined
     this.silent = new Set(); // types that get no answer
     this.need = { audio: 2, video: 2 };
+    this.grants = { publish: true, subscribe: true, say: true };
     this.participants = [];
     this.tracks = [];
     FakeSocket.onOpen = (socket) => {
@@ -145,7 +146,7 @@ export class FakeServer {
     if (!resumed) this.session = { id: `s${++this.sessions}`, last: 0, log: [], answers: new Map(), revs: { pub: 0, sub: 0 }, tracks: 0, oldest: 0 };
     const { session } = this;
     const reaches = resumed && data.resume.seq >= session.oldest;
-    const you = { participant: `p${this.sessions}`, grants: { publish: true, subscribe: true, say: true } };
+    const you = { participant: `p${this.sessions}`, grants: this.grants };
     const me = { participant: you.participant, name: data.name ?? '', attributes: {}, joinedAtMs: 1, connection: 'live' };
     const snapshot = { room: { name: 'tea', locked: false, recording: false, startedAtMs: 1 }, you, participants: [me, ...this.participants], tracks: this.tracks, slots: { need: this.need, bindings: [] }, messages: [] };
     socket.tell({ id, ok: true, data: { session: session.id, secret: 'x', seq: reaches ? data.resume.seq : session.last, resumed, participant: you.participant, pingMs: 1000, graceMs: 5000, limits: {}, iceServers: [], revs: { ...session.revs }, ...(!reaches && { snapshot }) } });

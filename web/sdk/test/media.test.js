@@ -44,6 +44,16 @@ test('a larger room is offered in one round: the offer made before the welcome i
   assert.equal(of('sub')[0].sdp.split('video:recvonly').length - 1, 4);
 });
 
+test('who may not subscribe offers nothing, until it may', async () => {
+  server.grants = { publish: true, subscribe: false, say: true };
+  room = await joinRoom(options());
+  await settle();
+  assert.deepEqual(revs('sub'), []);
+  server.event('you.updated', { participant: 'p1', grants: { publish: true, subscribe: true, say: true } });
+  await settle();
+  assert.deepEqual(revs('sub'), [1]);
+});
+
 test('a slot keeps its track when another takes its place', async () => {
   server.participants = [{ participant: 'p7', name: 'Bo', attributes: {}, joinedAtMs: 1, connection: 'live' }];
   server.tracks = ['a', 'b'].map((track) => ({ track, participant: 'p7', source: 'camera', kind: 'video', muted: false, simulcast: false }));
