@@ -1,4 +1,5 @@
 //! What the tests with a real peer share: a server, the room's socket, an independent WebRTC peer, and test media.
+pub mod hostile;
 pub mod media;
 pub mod peer;
 pub mod room;

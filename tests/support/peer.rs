@@ -56,13 +56,12 @@ pub struct Peer {
     incoming: mpsc::UnboundedReceiver<Incoming>,
     keyframe_requests: watch::Receiver<u32>,
     tasks: Vec<JoinHandle<()>>,
-    pub addr: SocketAddr,
     senders: Vec<RTCRtpSenderId>,
 }
 
 /// What the tasks of a peer share.
 struct Link {
-    socket: UdpSocket,
+    socket: Mutex<Arc<UdpSocket>>,
     state: Mutex<State>,
     wake: Notify,
     incoming: mpsc::UnboundedSender<Incoming>,
@@ -71,23 +70,33 @@ struct Link {
 struct State {
     pc: RTCPeerConnection,
     loss: Option<Loss>,
-    sent: VecDeque<(SocketAddr, Vec<u8>)>,
+    sent: VecDeque<Vec<u8>>,
 }
 
 impl Peer {
     /// A peer with a socket on the loopback interface. No profiles: those that the crate offers by itself.
     pub async fn new(profiles: &[SrtpProtectionProfile]) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        socket.writable().await.unwrap();
+        let socket = bind().await;
         let addr = socket.local_addr().unwrap();
         let (tx, incoming) = mpsc::unbounded_channel();
         let (requests, keyframe_requests) = watch::channel(0);
         let tap = Tap { incoming: tx.clone(), requests, read: VecDeque::new(), write: VecDeque::new() };
         let pc = connection(addr, tap, profiles);
         let state = Mutex::new(State { pc, loss: None, sent: VecDeque::new() });
-        let link = Arc::new(Link { socket, state, wake: Notify::new(), incoming: tx });
-        let driver = tokio::spawn(drive(link.clone(), addr));
-        Self { link, incoming, keyframe_requests, tasks: vec![driver], addr, senders: Vec::new() }
+        let link = Arc::new(Link { socket: Mutex::new(socket), state, wake: Notify::new(), incoming: tx });
+        let driver = tokio::spawn(drive(link.clone()));
+        Self { link, incoming, keyframe_requests, tasks: vec![driver], senders: Vec::new() }
+    }
+
+    /// Where datagrams of this peer come from.
+    pub fn addr(&self) -> SocketAddr {
+        self.link.socket().local_addr().unwrap()
+    }
+
+    /// Another network: what is sent from now on comes from another address, and the old one is deaf.
+    pub async fn migrate(&self) {
+        *self.link.socket.lock().unwrap() = bind().await;
+        self.link.wake.notify_one();
     }
 
     /// Adds a camera (VP8) or a microphone (Opus) to send.
@@ -113,7 +122,7 @@ impl Peer {
     }
 
     pub fn offer(&self, ice_restart: bool) -> String {
-        let addr = self.addr;
+        let addr = self.addr();
         self.with(|pc, now| {
             let offer = pc.create_offer(Some(RTCOfferOptions { ice_restart })).unwrap();
             pc.set_local_description(now, offer).unwrap();
@@ -162,7 +171,7 @@ impl Peer {
         }));
     }
 
-    /// Waits until `count` keyframes more than `known` were asked for.
+    /// Waits until more keyframes than `known` were asked for, and says how many.
     pub async fn keyframe_request(&mut self, known: u32) -> u32 {
         *within("a keyframe request", self.keyframe_requests.wait_for(|n| *n > known)).await.unwrap()
     }
@@ -232,13 +241,12 @@ impl Peer {
     /// Datagrams that were sent of this stream lately, protected as they went.
     pub fn sent_of(&self, ssrc: u32) -> Vec<Vec<u8>> {
         let state = self.link.state.lock().unwrap();
-        let of_stream = |d: &&(SocketAddr, Vec<u8>)| rtp_ssrc(&d.1) == Some(ssrc);
-        state.sent.iter().filter(of_stream).map(|(_, datagram)| datagram.clone()).collect()
+        state.sent.iter().filter(|d| rtp_ssrc(d) == Some(ssrc)).cloned().collect()
     }
 
     /// Sends a datagram past the connection, from its very address.
     pub fn send_raw(&self, to: SocketAddr, datagram: &[u8]) {
-        self.link.socket.try_send_to(datagram, to).unwrap();
+        self.link.socket().try_send_to(datagram, to).unwrap();
     }
 
     /// Says close_notify.
@@ -258,6 +266,10 @@ impl Drop for Peer {
 }
 
 impl Link {
+    fn socket(&self) -> Arc<UdpSocket> {
+        self.socket.lock().unwrap().clone()
+    }
+
     /// Works on the connection, and sends what that gave.
     fn with<R>(&self, work: impl FnOnce(&mut RTCPeerConnection, Instant) -> R) -> R {
         let mut state = self.state.lock().unwrap();
@@ -268,12 +280,15 @@ impl Link {
     }
 
     fn flush(&self, state: &mut State) {
+        let socket = self.socket();
         while let Some(datagram) = state.pc.poll_write() {
             let (to, bytes) = (datagram.transport.peer_addr, datagram.message.to_vec());
-            let _ = self.socket.try_send_to(&bytes, to);
+            let _ = socket.try_send_to(&bytes, to);
             if rtp_ssrc(&bytes).is_some() {
-                state.sent.push_back((to, bytes));
-                state.sent.truncate_front(REMEMBERED);
+                if state.sent.len() == REMEMBERED {
+                    state.sent.pop_front();
+                }
+                state.sent.push_back(bytes);
             }
         }
         while let Some(event) = state.pc.poll_event() {
@@ -285,24 +300,16 @@ impl Link {
     }
 }
 
-trait TruncateFront {
-    fn truncate_front(&mut self, len: usize);
-}
-
-impl<T> TruncateFront for VecDeque<T> {
-    fn truncate_front(&mut self, len: usize) {
-        self.drain(..self.len().saturating_sub(len));
-    }
-}
-
 /// Carries datagrams and time between the socket and the connection.
-async fn drive(link: Arc<Link>, addr: SocketAddr) {
+async fn drive(link: Arc<Link>) {
     let mut buffer = vec![0; 2048];
     loop {
+        let socket = link.socket();
+        let addr = socket.local_addr().unwrap();
         let due = link.state.lock().unwrap().pc.poll_timeout();
         let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
         tokio::select! {
-            received = link.socket.recv_from(&mut buffer) => {
+            received = socket.recv_from(&mut buffer) => {
                 let Ok((len, from)) = received else { continue };
                 let mut state = link.state.lock().unwrap();
                 if state.loss.as_mut().is_some_and(|lost| lost(&buffer[..len])) {
@@ -325,6 +332,12 @@ async fn drive(link: Arc<Link>, addr: SocketAddr) {
     }
 }
 
+async fn bind() -> Arc<UdpSocket> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.writable().await.unwrap();
+    Arc::new(socket)
+}
+
 /// The payload type of Opus in the crate's default codecs.
 pub const OPUS: u8 = 111;
 /// The payload type of VP8 in the crate's default codecs.
@@ -337,6 +350,7 @@ fn connection(addr: SocketAddr, tap: Tap, profiles: &[SrtpProtectionProfile]) ->
     let mut engine = MediaEngine::default();
     engine.register_default_codecs().unwrap();
     let mut settings = SettingEngineBuilder::new().with_crypto_provider(provider).with_include_loopback_candidate(true);
+    settings = settings.with_discard_local_candidates_during_ice_restart(true);
     if !profiles.is_empty() {
         settings = settings.with_srtp_protection_profiles(profiles.to_vec());
     }
