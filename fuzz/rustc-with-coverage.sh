@@ -10,7 +10,7 @@ for argument in "$@"; do
     previous=$argument
 done
 case $crate in
-exedra | rtc_dtls | rtc_sdp | rtc_stun)
+exedra | rtc_dtls)
     set -- "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
         -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
         -Cllvm-args=-sanitizer-coverage-trace-compares

@@ -1,29 +1,38 @@
-//! Datagrams from a peer that passed ICE, in both roles. The first byte of each says how long it is: a short one is
-//! often a whole handshake message.
+//! Datagrams to a DTLS server before and amid the handshake, each with its length in two bytes before it, and timeouts between.
 #![no_main]
-use exedra::peer::config::{DtlsConfig, DtlsRole, Fingerprint, FingerprintHash};
-use exedra::peer::dtls::DtlsTransport;
+use exedra::peer::config::{DtlsConfig, DtlsRole, Fingerprint};
 use exedra::peer::dtls::rtc_dtls::{LocalIdentity, RtcDtls};
+use exedra::peer::dtls::{DtlsEvent, DtlsTransport};
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-static IDENTITY: LazyLock<LocalIdentity> = LazyLock::new(|| LocalIdentity::generate().unwrap());
+static IDENTITY: LazyLock<LocalIdentity> = LazyLock::new(|| LocalIdentity::generate().expect("a key pair"));
 
-fuzz_target!(|data: &[u8]| {
+fuzz_target!(|stream: &[u8]| {
+    let fingerprint: Fingerprint = format!("sha-256 {}", ["AB"; 32].join(":")).parse().expect("a fingerprint");
+    let config = DtlsConfig { role: DtlsRole::Server, fingerprints: vec![fingerprint] };
+    let mut dtls = RtcDtls::new(&IDENTITY, &config);
     let mut now = Instant::now();
-    for role in [DtlsRole::Server, DtlsRole::Client] {
-        let fingerprints = vec![Fingerprint { hash: FingerprintHash::Sha256, value: vec![0; 32] }];
-        let mut dtls = RtcDtls::new(&IDENTITY, &DtlsConfig { role, fingerprints });
-        dtls.start(now);
-        let mut rest = data;
-        while let Some((length, after)) = rest.split_first() {
-            let (datagram, after) = after.split_at(after.len().min(usize::from(*length) * 4));
-            let _ = dtls.handle_datagram(now, datagram);
-            rest = after;
-            now += Duration::from_millis(100);
+    dtls.start(now);
+    let (mut rest, mut sent) = (stream, 0);
+    while let Some((len, after)) = rest.split_first_chunk::<2>() {
+        let len = u16::from_be_bytes(*len);
+        let (datagram, after) = after.split_at(after.len().min(usize::from(len & 0x7fff)));
+        rest = after;
+        let _ = dtls.handle_datagram(now, datagram);
+        if len & 0x8000 != 0
+            && let Some(timeout) = dtls.poll_timeout()
+        {
+            now = now.max(timeout);
             dtls.handle_timeout(now);
-            while dtls.poll_transmit().is_some() || dtls.poll_event().is_some() {}
+        }
+        while let Some(transmit) = dtls.poll_transmit() {
+            sent += transmit.len();
+        }
+        while let Some(event) = dtls.poll_event() {
+            assert!(!matches!(event, DtlsEvent::Connected(_)), "without the certificate");
         }
     }
+    assert!(sent <= 64 * 1024 + 64 * stream.len());
 });

@@ -13,7 +13,8 @@ fuzz_target!(|payload: &[u8]| {
         return;
     };
     assert!(rewritten.is_ok() && payload.ends_with(primary.data));
-    let sizes = |p: &[u8]| opus::red_blocks(p).map(|b| b.map(|b| (b.data.len(), b.timestamp_offset))).collect::<Vec<_>>();
+    let sizes =
+        |p: &[u8]| opus::red_blocks(p).map(|b| b.map(|b| (b.data.len(), b.timestamp_offset))).collect::<Vec<_>>();
     assert_eq!(sizes(payload), sizes(&copy));
     assert!(opus::red_blocks(&copy).all(|b| b.is_ok_and(|b| b.payload_type == to)));
 });

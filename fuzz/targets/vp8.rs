@@ -1,7 +1,7 @@
 //! A descriptor that can be read can be rewritten, and reads the same afterwards but for the ids.
 #![no_main]
-use exedra::rtp::codec::{self, FrameInfo, PictureId, vp8};
 use exedra::rtp::Codec;
+use exedra::rtp::codec::{self, FrameInfo, PictureId, vp8};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|payload: &[u8]| {

@@ -1,5 +1,5 @@
 //! What the engine has to say.
-use super::messages::{ApiError, ErrorCode, Event, LeftWhy, Pc, Stats};
+use super::messages::{ApiError, ErrorCode, Event, LeftWhy, Pc, Source, Stats};
 use super::participant::Origin;
 use super::requests::Reply;
 use super::timers::Timer;
@@ -99,7 +99,9 @@ impl Room {
     fn heard_speakers(&mut self, at: At, speakers: &[engine::Speaker]) {
         let mut heard: Vec<(ParticipantId, u8)> = Vec::new();
         for speaker in speakers {
-            let Some(owner) = self.tracks.get(&speaker.track).map(|t| t.owner) else { continue };
+            // The sound of a film is nobody speaking.
+            let track = self.tracks.get(&speaker.track).filter(|t| t.source != Source::ScreenAudio);
+            let Some(owner) = track.map(|t| t.owner) else { continue };
             // Loudest first, so the first of a participant is its level.
             if heard.len() < 10 && heard.iter().all(|(p, _)| *p != owner) {
                 heard.push((owner, speaker.level));

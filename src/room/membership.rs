@@ -62,7 +62,7 @@ impl Room {
         self.index.sessions.insert(session_id, participant);
         self.announce(participant);
         self.rerank();
-        self.note_need(participant);
+        self.expect(at, participant);
         let welcome = self.welcome(participant, false, 0, true);
         self.answer_socket(socket, id, &welcome.ok_or_else(internal));
         Ok(())

@@ -39,12 +39,17 @@ impl Group {
 pub(super) struct Ranking {
     pub audio: Vec<Candidate>,
     pub video: Vec<Candidate>,
+    /// The two who spoke last: whom a view follows, and whom that one's own view follows.
+    spoke: Vec<ParticipantId>,
 }
 
 impl Ranking {
-    /// `candidates` come in the order of the speakers.
-    pub fn new(candidates: impl Iterator<Item = (Kind, Candidate)>) -> Self {
-        let mut ranking = Self::default();
+    /// `candidates` come in the order of the speakers, and so does `spoke`.
+    pub fn new(
+        candidates: impl Iterator<Item = (Kind, Candidate)>,
+        spoke: impl Iterator<Item = ParticipantId>,
+    ) -> Self {
+        let mut ranking = Self { spoke: spoke.take(2).collect(), ..Self::default() };
         for (kind, candidate) in candidates {
             ranking.of_mut(kind).push(candidate);
         }
@@ -52,6 +57,13 @@ impl Ranking {
             list.sort_by_key(|c| c.group != Group::Screen);
         }
         ranking
+    }
+
+    /// Whether both have the same first `count` of each kind.
+    pub fn same_to(&self, other: &Self, count: usize) -> bool {
+        let first = |list: &[Candidate]| list.len().min(count);
+        let same = |a: &[Candidate], b: &[Candidate]| a[..first(a)] == b[..first(b)];
+        same(&self.audio, &other.audio) && same(&self.video, &other.video)
     }
 
     pub fn of(&self, kind: Kind) -> &[Candidate] {
@@ -131,12 +143,11 @@ impl Wanted {
         Self { audio: of(Kind::Audio), video: of(Kind::Video) }
     }
 
-    /// With a view. `spoke`: who spoke last; `track`: what a track id stands for.
+    /// With a view. `track`: what a track id stands for.
     pub fn by_view(
         wish: &Wish,
         ranking: &Ranking,
         me: ParticipantId,
-        spoke: Option<ParticipantId>,
         track: impl Fn(TrackId) -> Option<(Kind, Candidate)>,
         limit: impl Fn(Kind) -> usize,
     ) -> Self {
@@ -147,7 +158,7 @@ impl Wanted {
         let mut audio = List::new(me, audio_limit);
         let mut video = List::new(me, limit(Kind::Video));
         let followed = match wish.follow {
-            Some(Follow::Speaker) => spoke,
+            Some(Follow::Speaker) => ranking.spoke.iter().copied().find(|p| *p != me),
             Some(Follow::Participant(p)) => Some(p),
             None => None,
         };
@@ -364,10 +375,9 @@ mod tests {
     }
     /// Each participant n has microphone 10n and camera 10n+1.
     fn people(owners: &[u64]) -> Ranking {
-        Ranking::new(owners.iter().flat_map(|n| {
-            let of = |track| candidate(track, *n, Group::Person);
-            [(Kind::Audio, of(n * 10)), (Kind::Video, of(n * 10 + 1))]
-        }))
+        let of = |n: u64, track| candidate(track, n, Group::Person);
+        let tracks = |n: &u64| [(Kind::Audio, of(*n, n * 10)), (Kind::Video, of(*n, n * 10 + 1))];
+        Ranking::new(owners.iter().flat_map(tracks), [].into_iter())
     }
     fn slots(audio: usize, video: usize) -> Slots {
         let make = |prefix: &str, n| -> Vec<Slot> {
@@ -431,7 +441,7 @@ mod tests {
     fn screens_come_first_and_inactive_slots_stay_empty() {
         let mut ranking = people(&[2, 3]);
         ranking.video.push(candidate(99, 3, Group::Screen));
-        ranking = Ranking::new(ranking.video.into_iter().map(|c| (Kind::Video, c)));
+        ranking = Ranking::new(ranking.video.into_iter().map(|c| (Kind::Video, c)), [].into_iter());
         let mut slots = slots(0, 3);
         slots.video[1].active = false;
         let wanted = everybody(&ranking, &slots);
@@ -443,20 +453,21 @@ mod tests {
         assert_eq!(shown(&slots, Kind::Video), [0, 0, 99]);
     }
 
-    fn view(ranking: &Ranking, json: serde_json::Value, spoke: Option<u64>) -> (Vec<u64>, Vec<u64>) {
+    fn view(ranking: &Ranking, json: serde_json::Value) -> (Vec<u64>, Vec<u64>) {
         let wish = Wish::read(serde_json::from_value(json).expect("a view")).expect("a wish");
         let find = |id| {
             let of = |kind| ranking.of(kind).iter().find(|c| c.track == id).map(|c| (kind, *c));
             of(Kind::Audio).or(of(Kind::Video))
         };
-        let wanted = Wanted::by_view(&wish, ranking, ParticipantId(1), spoke.map(ParticipantId), find, |_| 4);
+        let wanted = Wanted::by_view(&wish, ranking, ParticipantId(1), find, |_| 4);
         let ids = |wants: &[Want]| wants.iter().map(|w| w.candidate.track.0).collect();
         (ids(&wanted.audio), ids(&wanted.video))
     }
 
     #[test]
     fn a_view_decides() {
-        let ranking = people(&[1, 2, 3, 4, 5, 6]);
+        let mut ranking = people(&[1, 2, 3, 4, 5, 6]);
+        ranking.spoke = vec![ParticipantId(1), ParticipantId(3)];
         let cases = [
             (serde_json::json!({}), vec![20, 30, 40, 50], vec![]),
             (serde_json::json!({"audioN": 1, "lastN": 2}), vec![20], vec![21, 31]),
@@ -484,7 +495,7 @@ mod tests {
             (serde_json::json!({"tracks": {"t777": {}}, "follow": "p777"}), vec![20, 30, 40, 50], vec![]),
         ];
         for (json, audio, video) in cases {
-            assert_eq!(view(&ranking, json.clone(), Some(3)), (audio, video), "{json}");
+            assert_eq!(view(&ranking, json.clone()), (audio, video), "{json}");
         }
     }
 

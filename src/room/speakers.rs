@@ -60,13 +60,15 @@ impl Speakers {
     }
 
     /// Moves to the front who has been active for long enough. Those who already were among the active keep their order
-    /// among each other, so two people talking at once do not swap places. Whether anything moved.
+    /// among each other, so two people talking at once do not swap places. Whether anything moved, or
+    /// somebody spoke for the first time.
     pub fn reorder(&mut self, now: Instant) -> bool {
         let counts = |p: &ParticipantId| self.active.get(p).is_some_and(|since| now >= *since + SUSTAINED);
         let (front, back): (Vec<_>, Vec<_>) = self.order.iter().copied().partition(counts);
+        let heard = self.heard.len();
         self.heard.extend(&front);
         let order: Vec<_> = front.into_iter().chain(back).collect();
-        let moved = order != self.order;
+        let moved = order != self.order || heard != self.heard.len();
         self.order = order;
         moved
     }

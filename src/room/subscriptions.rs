@@ -35,18 +35,27 @@ impl Room {
         }
     }
 
-    /// Brings the ranking up to date, if it is not. Another ranking concerns everybody.
+    /// Brings the ranking up to date, if it is not. Another ranking concerns everybody, unless it differs only where
+    /// nobody reads who has no view of their own.
     pub(super) fn rerank(&mut self) {
         if !std::mem::take(&mut self.stale.reranked) {
             return;
         }
         let owners = self.speakers.order().iter().filter_map(|p| self.participants.get(p));
         let tracks = owners.flat_map(|p| &p.publisher.tracks).filter_map(|t| self.tracks.get(t));
-        let ranking = Ranking::new(tracks.map(|t| (t.kind, t.candidate())));
-        if ranking != self.stale.ranking {
-            self.stale.ranking = ranking;
-            self.stale.subscribers.extend(self.participants.keys());
+        let spoke = self.speakers.order().iter().copied().filter(|p| self.speakers.has_spoken(*p));
+        let ranking = Ranking::new(tracks.map(|t| (t.kind, t.candidate())), spoke);
+        if ranking == self.stale.ranking {
+            return;
         }
+        let limits = &self.settings.limits;
+        // One's own tracks are passed over.
+        let read = limits.audio_slots.max(limits.video_slots) + limits.tracks;
+        let near = !ranking.same_to(&self.stale.ranking, read);
+        let reads_all = |p: &&Participant| p.subscriber.wish.is_some() || p.session().is_none();
+        let concerned = self.participants.values().filter(|p| near || reads_all(p)).map(|p| p.id);
+        self.stale.subscribers.extend(concerned);
+        self.stale.ranking = ranking;
     }
 
     fn wanted(&self, participant: &Participant) -> Wanted {
@@ -64,9 +73,8 @@ impl Room {
             (Origin::Http { kind: HttpKind::Whep, show, .. }, _) => self.staged(me, show.as_deref()),
             (Origin::Socket(_), None) => Wanted::by_default(ranking, me, limit),
             (Origin::Socket(_), Some(wish)) => {
-                let spoke = self.speakers.order().iter().copied().find(|p| *p != me && self.speakers.has_spoken(*p));
                 let find = |id| self.tracks.get(&id).map(|t| (t.kind, t.candidate()));
-                Wanted::by_view(wish, ranking, me, spoke, find, limit)
+                Wanted::by_view(wish, ranking, me, find, limit)
             }
         }
     }
@@ -185,8 +193,9 @@ impl Room {
         }
     }
 
-    /// The same for a newcomer, whose snapshot says it.
-    pub(super) fn note_need(&mut self, id: ParticipantId) {
+    /// The same for a newcomer, whose snapshot says it. What it is going to watch is sent from now on, so that its first
+    /// picture does not wait for the publisher.
+    pub(super) fn expect(&mut self, at: At, id: ParticipantId) {
         let Some(participant) = self.participants.get(&id).filter(|p| p.grants.subscribe) else { return };
         let (wanted, limits) = (self.wanted(participant), self.settings.limits);
         let need = SlotsNeed {
@@ -195,6 +204,12 @@ impl Room {
         };
         if let Some(participant) = self.participants.get_mut(&id) {
             participant.subscriber.need = need;
+        }
+        for want in wanted.video {
+            let track = want.candidate.track;
+            if self.wake(track) {
+                self.timers.arm(Timer::Unwatched(track), at.now + UNWATCHED);
+            }
         }
     }
 
@@ -258,10 +273,16 @@ impl Room {
             return;
         }
         self.timers.disarm(Timer::Unwatched(id));
-        if std::mem::take(&mut track.unwanted) {
-            let (owner, event) = (track.owner, Event::PublishLayers(track.layers()));
-            self.tell(owner, &event);
-        }
+        self.wake(id);
+    }
+
+    /// Has a publisher send again what it was told not to send. Whether it had been.
+    fn wake(&mut self, id: TrackId) -> bool {
+        let Some(track) = self.tracks.get_mut(&id).filter(|t| t.unwanted) else { return false };
+        track.unwanted = false;
+        let (owner, event) = (track.owner, Event::PublishLayers(track.layers()));
+        self.tell(owner, &event);
+        true
     }
 
     /// Nobody has watched a track for a while.

@@ -104,7 +104,7 @@ impl AudioLevel {
 }
 
 /// When a packet's first sample was captured
-/// (http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time).
+/// (<http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AbsCaptureTime {
     /// On the capturer's clock: NTP's 32.32 fixed point, seconds since 1900.

@@ -18,8 +18,10 @@ export async function startServer({ args = [], env = {}, advertise, ports } = {}
   const [httpPort, udpPort] = ports ?? [await freeTcpPort(), await freeUdpPort()];
   const url = `http://127.0.0.1:${httpPort}`;
   // Pages that were closed are waited for (a tab may come back): not here.
-  const flags = ['--drain', '1s', '--http', `127.0.0.1:${httpPort}`, '--udp', `127.0.0.1:${udpPort}`];
-  if (advertise) flags.push('--advertise', advertise);
+  const flags = ['--drain', '1s', '--http', `127.0.0.1:${httpPort}`];
+  // All addresses of this machine, as by default: Firefox does not take a loopback address from another one. Behind a relay it is Chromium only.
+  if (advertise) flags.push('--udp', `127.0.0.1:${udpPort}`, '--advertise', advertise);
+  else flags.push('--udp', `0.0.0.0:${udpPort}`, '--udp', `[::]:${udpPort}`);
   const child = spawn(BINARY, [...flags, ...args], { env: { ...process.env, NO_COLOR: '1', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   const log = [];
   for (const out of [child.stdout, child.stderr]) out.setEncoding('utf8').on('data', (text) => log.push(text));

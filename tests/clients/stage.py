@@ -29,7 +29,8 @@ class Server:
         http, udp = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
         self.url = f"http://127.0.0.1:{http}"
         self._log = open(ARTIFACTS / f"{name}.log", "w")
-        command = [BINARY, "--drain", "1s", "--http", f"127.0.0.1:{http}", "--udp", f"127.0.0.1:{udp}"]
+        # All addresses of this machine, as by default: webrtcbin does not take a loopback address from another one.
+        command = [BINARY, "--drain", "1s", "--http", f"127.0.0.1:{http}", "--udp", f"0.0.0.0:{udp}", "--udp", f"[::]:{udp}"]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         until = time.monotonic() + 10
         while True:

@@ -62,7 +62,6 @@ export class Tile {
     const muted = this.isLocal ? !this._media.mic.on : !microphone || microphone.muted;
     const lost = participant.connection === 'lost';
     const screen = this.source === 'screen';
-    this._video.hidden = !showing;
     this._avatar.hidden = showing || screen;
     setText(this._avatar, initials(name));
     setAttribute(this._avatar, 'data-hue', hue(name));

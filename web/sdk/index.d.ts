@@ -201,7 +201,7 @@ export class LocalTrack {
   /** The encodings that somebody watches; null: all. */
   readonly wanted: string[] | null;
   setMuted(muted: boolean): Promise<void>;
-  /** Sends another source in its place, or nothing, without negotiation. */
+  /** Sends another source in its place, or nothing. A picture of quite another size becomes another track of the room: `id` changes. */
   replace(track: MediaStreamTrack | null): Promise<void>;
   unpublish(): Promise<void>;
 }

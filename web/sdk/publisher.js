@@ -37,6 +37,15 @@ export class LocalTrack extends Emitter {
     /** @type {RTCRtpTransceiver | null} */
     this.transceiver = null;
     this.ended = false;
+    /** The size of the latest picture. */
+    this.size = { width: 1280, height: 720 };
+    this.measure();
+  }
+
+  /** Keeps the size of the picture, for when there is none. */
+  measure() {
+    const { width, height } = this.mediaStreamTrack?.getSettings?.() ?? {};
+    if (width && height) this.size = { width, height };
   }
 
   /** @param {boolean} muted */
@@ -47,7 +56,8 @@ export class LocalTrack extends Emitter {
   }
 
   /**
-   * Sends another source in its place (another camera), or nothing (null), without negotiation.
+   * Sends another source in its place (another camera), or nothing (null). That takes no negotiation, unless the new picture is so much
+   * larger or smaller that other encodings are due: then it becomes another track of the room, and `id` changes.
    * @param {MediaStreamTrack | null} track
    */
   async replace(track) {
@@ -56,7 +66,7 @@ export class LocalTrack extends Emitter {
       track.enabled = !this.muted;
       hint(track, this.options);
     }
-    await this.transceiver?.sender.replaceTrack(track);
+    await this._publisher.replaced(this);
   }
 
   /** Takes it out of the room. The MediaStreamTrack is left to you. */
@@ -107,6 +117,17 @@ export class Publisher extends Emitter {
     return local;
   }
 
+  /** A local track has another source. @param {LocalTrack} local */
+  async replaced(local) {
+    const before = shapeOf(local);
+    local.measure();
+    if (!local.transceiver || !this.link.pc || shapeOf(local) === before) return local.transceiver?.sender.replaceTrack(local.mediaStreamTrack);
+    this._keepSpare(local.transceiver, before);
+    local.id = local.wanted = null;
+    this._attach(this.link.pc, local);
+    await this.link.negotiate();
+  }
+
   /** @param {LocalTrack} local */
   async unpublish(local) {
     if (local.ended) return;
@@ -153,8 +174,7 @@ export class Publisher extends Emitter {
 
   /** @param {RTCPeerConnection} pc @param {LocalTrack} local */
   _attach(pc, local) {
-    const encodings = encodingsFor(local);
-    const spare = this._spare.get(shapeOf(local, encodings))?.pop();
+    const spare = this._spare.get(shapeOf(local))?.pop();
     if (spare) {
       local.transceiver = spare;
       spare.direction = 'sendonly';
@@ -162,7 +182,7 @@ export class Publisher extends Emitter {
       this._setActive(spare, () => true).catch(report);
       return;
     }
-    const transceiver = pc.addTransceiver(local.mediaStreamTrack ?? local.kind, { direction: 'sendonly', sendEncodings: encodings });
+    const transceiver = pc.addTransceiver(local.mediaStreamTrack ?? local.kind, { direction: 'sendonly', sendEncodings: encodingsFor(local) });
     local.transceiver = transceiver;
     preferCodecs(transceiver, local);
     if (local.source === 'screen') preferResolution(transceiver.sender);
@@ -172,11 +192,13 @@ export class Publisher extends Emitter {
   _forget(local) {
     local.ended = true;
     this.tracks = this.tracks.filter((track) => track !== local);
-    const { transceiver } = local;
-    if (!transceiver) return;
+    if (local.transceiver) this._keepSpare(local.transceiver, shapeOf(local));
+  }
+
+  /** @param {RTCRtpTransceiver} transceiver @param {string} shape */
+  _keepSpare(transceiver, shape) {
     transceiver.sender.replaceTrack(null).catch(report);
     transceiver.direction = 'inactive';
-    const shape = shapeOf(local, encodingsFor(local));
     this._spare.set(shape, [...(this._spare.get(shape) ?? []), transceiver]);
   }
 
@@ -237,14 +259,13 @@ export class Publisher extends Emitter {
 /**
  * The encodings of a track. Browsers leave out layers of a small picture (Chromium sends two of three at 640x360, and not the
  * last one), so we ask for no more than they give.
- * @param {LocalTrack} local
+ * @param {{options: PublishOptions, kind: string, size: {width: number, height: number}}} local
  * @returns {RTCRtpEncodingParameters[]}
  */
 export function encodingsFor(local) {
-  const { options, kind, mediaStreamTrack } = local;
+  const { options, kind, size } = local;
   if (kind === 'audio') return [options.maxBitrate ? { maxBitrate: options.maxBitrate } : {}];
-  const { height = 720, width = 1280 } = mediaStreamTrack?.getSettings?.() ?? {};
-  const lines = Math.min(height, width);
+  const lines = Math.min(size.height, size.width);
   const best = options.maxBitrate ?? bitrateFor(lines, options.source);
   const rate = options.maxFramerate ? { maxFramerate: options.maxFramerate } : {};
   const full = { maxBitrate: best, ...rate };
@@ -264,9 +285,9 @@ function bitrateFor(lines, source) {
   return lines >= 360 ? 800_000 : 400_000;
 }
 
-/** Transceivers of equal shape stand in for each other. @param {LocalTrack} local @param {RTCRtpEncodingParameters[]} encodings */
-function shapeOf(local, encodings) {
-  return [local.source, local.kind, encodings.map((e) => e.rid ?? '-').join('')].join('/');
+/** Transceivers of equal shape stand in for each other. @param {LocalTrack} local */
+function shapeOf(local) {
+  return [local.source, local.kind, encodingsFor(local).map((e) => e.rid ?? '-').join('')].join('/');
 }
 
 /** @param {MediaStreamTrack} track @param {PublishOptions} options */

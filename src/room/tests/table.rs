@@ -337,6 +337,19 @@ fn what_nobody_watches_is_not_sent_and_comes_back_at_once() {
     assert_eq!(layers(world.read(ann)), [json!({"track": "t2", "wanted": []})]);
     world.subscribe(ben, 2, 2, 2);
     assert_eq!(layers(world.read(ann)), [json!({"track": "t2", "wanted": ["q", "f"]})]);
+    world.ok(ben, 9, "view", json!({"lastN": 0}));
+    world.input(Input::Pong { socket: ann });
+    world.advance(secs(5));
+    assert_eq!(layers(world.read(ann)), [json!({"track": "t2", "wanted": []})]);
+    world.enter("Carl");
+    assert_eq!(layers(world.read(ann)).len(), 1, "in time for a newcomer");
+    world.advance(secs(4));
+    world.input(Input::Pong { socket: ann });
+    world.input(Input::Pong { socket: ben });
+    world.advance(secs(1));
+    assert_eq!(layers(world.read(ann)).len(), 1, "who does not watch after all");
+    world.ok(ben, 10, "view", json!({"lastN": 1}));
+    world.read(ann);
     world.ok(ben, 3, "view", json!({"lastN": 0}));
     world.advance(secs(3));
     world.ok(ben, 4, "view", json!({"lastN": 1}));
@@ -560,5 +573,40 @@ fn draining_and_a_failed_engine_end_every_session() {
         let texts = world.read(ben);
         assert_eq!(brief_of(&texts), [format!("bye rejoin {reason}"), format!("close {code}")]);
         assert_eq!(texts[0]["data"].get("url").is_some(), code == 1001);
+    }
+}
+
+#[test]
+fn a_join_touches_each_session_once() {
+    let mut settings = settings();
+    settings.limits.audio_slots = 3;
+    settings.limits.video_slots = 3;
+    let (settings, ids) = (Arc::new(settings), Arc::new(IdSource::default()));
+    let world = World::new(1);
+    let rng = rand::SeedableRng::seed_from_u64(1);
+    let mut room = Room::new(RoomId(7), "large", settings, ids, rng, world.wall_ms);
+    let mut step = |input: Input| {
+        room.handle(world.now, world.wall_ms, input);
+        std::iter::from_fn(|| room.poll_output()).count()
+    };
+    for n in 1..=200 {
+        let (socket, claims) = (SocketId(n), claims(None, "Somebody"));
+        let outputs = step(Input::Hello { socket, id: 1, hello: Default::default(), claims });
+        assert_eq!(outputs, n as usize, "one event for each of the others, and the answer");
+        let data = json!({"pc": "sub", "rev": 1, "sdp": slots_offer(n, 3, 3)});
+        let request = messages::Request { id: 2, kind: "negotiate".into(), data };
+        let outputs = step(Input::Request { socket, request });
+        assert_eq!(
+            outputs,
+            2 + 12.min((n as usize - 1) * 4),
+            "participant {n}: a command, the answer, two for each slot"
+        );
+        let sdp = offer(1000 + n, &[("audio", "0", "a=sendonly"), ("video", "1", "a=sendonly")]);
+        let request =
+            messages::Request { id: 3, kind: "negotiate".into(), data: json!({"pc": "pub", "rev": 1, "sdp": sdp}) };
+        let outputs = step(Input::Request { socket, request });
+        let binds = if n <= 4 { 4 * (n as usize - 1) } else { 0 };
+        let needs = if n == 4 { 3 } else { 0 };
+        assert_eq!(outputs, 4 + 2 * n as usize + binds + needs, "participant {n}: two events for each");
     }
 }

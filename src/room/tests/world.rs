@@ -89,7 +89,20 @@ impl World {
             }
         }
         self.check();
+        self.check_settled();
         empties
+    }
+
+    /// However often the room is brought in line with itself: once is enough.
+    fn check_settled(&mut self) {
+        self.room.stale.reranked = true;
+        self.room.stale.subscribers = self.room.participants.keys().copied().collect();
+        self.room.stale.watched = self.room.tracks.keys().copied().collect();
+        let now = At { now: self.now, wall_ms: self.wall_ms };
+        let timers = self.room.poll_timeout();
+        self.room.settle(now);
+        assert!(self.room.out.is_empty(), "a second call does nothing: {:?}", self.room.out);
+        assert_eq!(self.room.poll_timeout(), timers);
     }
 
     pub fn hello(&mut self, socket: SocketId, data: Value, claims: Claims) {
@@ -206,6 +219,9 @@ impl World {
             }
         }
         assert!(watchers.is_empty());
+        let slots = room.participants.values().flat_map(|p| p.subscriber.slots.iter());
+        let bound = slots.filter(|s| s.bound.is_some()).count();
+        assert_eq!(self.engine.bindings.len(), bound, "the engine fills no slot that is gone");
         assert_eq!(peers, self.engine.peers.keys().copied().collect(), "the engine has the room's peers");
         assert_eq!(peers, room.index.peers.keys().copied().collect());
         assert_eq!(room.speakers.order().len(), room.participants.len());
@@ -221,7 +237,6 @@ impl Engine {
             }
             Command::UpdatePeer { peer, config } => {
                 assert!(self.peers.insert(peer, *config).is_some(), "the peer is there");
-                self.forget_lost_slots(peer);
             }
             Command::RemovePeer { peer } => {
                 assert!(self.peers.remove(&peer).is_some(), "the peer is there");
@@ -246,8 +261,8 @@ impl Engine {
                 };
             }
             Command::Bind { peer, mid, track } => {
-                let media = self.peers[&peer].send.iter().find(|m| m.mid == mid).expect("the slot is there");
                 if let Some(track) = track {
+                    let media = self.peers[&peer].send.iter().find(|m| m.mid == mid).expect("the slot is there");
                     assert!(media.active);
                     self.bindings.insert((peer, mid.to_string()), track);
                 } else {
@@ -256,11 +271,6 @@ impl Engine {
             }
             Command::Stats { peer, token } => self.stats.push((peer, token)),
         }
-    }
-
-    fn forget_lost_slots(&mut self, peer: PeerId) {
-        let send = &self.peers[&peer].send;
-        self.bindings.retain(|(p, mid), _| *p != peer || send.iter().any(|m| m.mid.as_str() == mid));
     }
 }
 

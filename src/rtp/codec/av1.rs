@@ -27,7 +27,9 @@ pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
     // obu_header (AV1 specification 5.3.2).
     let header = read::u8(element, 0)?;
     if header & 0x80 != 0 {
-        return Err(Malformed("OBU forbidden bit"));
+        // The forbidden bit: the OBU is encrypted end to end.
+        (frame.keyframe, frame.frame_start) = (new_sequence, new_sequence);
+        return Ok(frame);
     }
     let obu = header >> 3 & 0x0f;
     if header & 0x04 != 0 {
@@ -85,15 +87,16 @@ mod tests {
             (&[0x90, 0xff, 0xff], base),
             // T=2 S=1.
             (&[0x10, 0x34, 0x48, 0], FrameInfo { temporal: 2, spatial: 1, switching_point: false, ..start }),
+            // The forbidden bit: only N is believed.
+            (&[0x10, 0xb0, 0], base),
+            (&[0x18, 0xb0, 0], FrameInfo { keyframe: true, ..start }),
             // W=0: every element is sized.
             (&[0x00, 0x81, 0x00, 0x30], start),
         ];
         for (payload, want) in table {
             assert_eq!(describe(payload, false), Ok(*want), "{payload:x?}");
         }
-        for bad in
-            [&[][..], &[0x10], &[0x98, 0x08], &[0x20, 0x05, 0x08], &[0x10, 0x80], &[0x10, 0x34], &[0, 0x80], &[0, 0]]
-        {
+        for bad in [&[][..], &[0x10], &[0x98, 0x08], &[0x20, 0x05, 0x08], &[0x10, 0x34], &[0, 0x80], &[0, 0]] {
             assert!(describe(bad, false).is_err(), "{bad:x?}");
         }
         assert!(leb128(&[0xff, 0xff, 0xff, 0xff, 0x1f]).is_err(), "33 bits");

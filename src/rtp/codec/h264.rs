@@ -29,8 +29,8 @@ pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
                 seen.discardable &= nal & 0x60 == 0;
             }
         }
-        // STAP-B, MTAP, FU-B belong to the interleaved mode, which nobody negotiates (section 6.4).
-        _ => return Err(Malformed("NAL unit type outside of packetization modes 0 and 1")),
+        // The interleaved mode, which nobody negotiates (section 6.4); or a NAL unit header that is encrypted end to end.
+        _ => seen.discardable = false,
     }
     seen.idr_without_parameters &= !seen.keyframe;
     Ok(seen)
@@ -97,13 +97,14 @@ mod tests {
             (&[0x7c, 0x45, 0x88], none),
             (&[0x5c, 0x81, 0x9a], start),
             (&[0x7c, 0x87, 0x42], FrameInfo { keyframe: true, ..start }),
+            // Types that mean nothing here say nothing.
+            (&[0x1d, 0x85], none),
+            (&[0x60, 0x01], none),
         ];
         for (payload, want) in table {
             assert_eq!(describe(payload, false), Ok(*want), "{payload:x?}");
         }
-        for bad in
-            [&[][..], &[0x78], &[0x78, 0], &[0x78, 0, 3, 0x67, 0x42], &[0x78, 0, 0], &[0x7c], &[0x1d, 0x85], &[0x60, 1]]
-        {
+        for bad in [&[][..], &[0x78], &[0x78, 0], &[0x78, 0, 3, 0x67, 0x42], &[0x78, 0, 0], &[0x7c]] {
             assert!(describe(bad, false).is_err(), "{bad:x?}");
         }
     }
