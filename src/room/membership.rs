@@ -65,6 +65,7 @@ impl Room {
         self.expect(at, participant);
         let welcome = self.welcome(participant, false, 0, true);
         self.answer_socket(socket, id, &welcome.ok_or_else(internal));
+        self.tell_newcomer(participant);
         Ok(())
     }
 
