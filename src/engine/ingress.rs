@@ -64,8 +64,13 @@ impl Engine {
         stream.clock.handle_packet(now, header.timestamp);
         let codec = parameters.codec;
         let opened = &stream.history.reserved()[..len];
-        let packet = read_packet(header, opened, 0, codec, &media.extensions, &mut stream.dependency)?;
-        self.store(now, index, at, seq, len, packet)
+        let packet = read_packet(header, opened, codec, &media.extensions, &mut stream.dependency);
+        if packet.is_err()
+            && let Some(nack) = &mut stream.nack
+        {
+            nack.handle_packet(now, seq); // It is here, and would be no better a second time.
+        }
+        self.store(now, index, at, seq, len, packet?)
     }
 
     fn receive_repair(
@@ -120,7 +125,7 @@ impl Engine {
         plain.has_padding = false;
         let codec = parameters.codec;
         let space = &stream.history.reserved()[..whole];
-        let packet = read_packet(&plain, space, 0, codec, &media.extensions, &mut stream.dependency)?;
+        let packet = read_packet(&plain, space, codec, &media.extensions, &mut stream.dependency)?;
         stream.repaired += 1;
         if let Some((_, asked)) = stream.nack_probe.take_if(|(probe, _)| *probe == seq) {
             let sample = now.saturating_duration_since(asked);
@@ -150,6 +155,9 @@ impl Engine {
         }
         if packet.frame.keyframe && packet.frame.frame_start {
             stream.keyframes.satisfied();
+            if let Some(nack) = &mut stream.nack {
+                nack.forget_before(seq);
+            }
         }
         stream.codec = packet.codec;
         let was_silent = !stream.is_live(now);
@@ -188,9 +196,10 @@ impl Engine {
         {
             peer.twcc.get_or_insert_default().record(now, u16::from_be_bytes(*seq));
         }
-        peer.association.alive(now);
         peer.report_due.get_or_insert(now + FIRST_REPORT);
         peer.review_due.get_or_insert(now + REVIEW_INTERVAL);
+        peer.association.alive(now);
+        self.handle_association(now, index);
         self.touch(index);
     }
 
@@ -223,7 +232,7 @@ impl Engine {
                 s.clock.handle_packet(now, header.timestamp);
                 let media = &self.peers[index].receive[at];
                 let opened = &s.history.reserved()[..len];
-                let packet = read_packet(header, opened, 0, codec, &media.extensions, &mut s.dependency)?;
+                let packet = read_packet(header, opened, codec, &media.extensions, &mut s.dependency)?;
                 self.store(now, index, stream, seq, len, packet)
             }
             Meaning::Repair(_) => {
@@ -338,17 +347,16 @@ fn label(media: &ReceiveMedia, header: &Header, datagram: &[u8], extension: Exte
     std::str::from_utf8(value).ok().and_then(|text| Rid::try_from(text).ok())
 }
 
-/// Reads an opened packet. `skip` bytes of the payload are not the codec's.
+/// Reads an opened packet.
 fn read_packet(
     header: &Header,
     opened: &[u8],
-    skip: usize,
     codec: Codec,
     map: &ExtensionMap,
     dependency: &mut Structures,
 ) -> Result<PacketInfo, DropReason> {
     let range = header.payload_range(opened).map_err(|_| DropReason::RtpMalformed)?;
-    let payload = opened.get(range.start + skip..range.end).ok_or(DropReason::RtpMalformed)?;
+    let payload = opened.get(range).ok_or(DropReason::RtpMalformed)?;
     let mut extensions = ExtensionSpans::default();
     let mut descriptor = None;
     for (id, value) in header.extensions(opened) {

@@ -145,7 +145,8 @@ impl Slot {
     /// The payload types for `codec` on this slot.
     pub fn payload(&mut self, codec: Codec) -> Option<&CodecParameters> {
         if self.payload.as_ref().is_none_or(|(cached, _)| *cached != codec) {
-            let found = self.media.codecs.iter().find(|c| c.codec == codec)?;
+            let exact = self.media.codecs.iter().find(|c| c.codec == codec);
+            let found = exact.or_else(|| self.media.codecs.iter().find(|c| c.codec.decodes(codec)))?;
             self.payload = Some((codec, found.clone()));
         }
         self.payload.as_ref().map(|(_, parameters)| parameters)

@@ -122,9 +122,7 @@ impl Room {
         let Some(session) = participant.session_mut() else { return };
         let old = session.socket.replace(socket);
         (session.lost_at, session.heard, session.next_ping) = (None, at.now, at.now + ping);
-        // Who has applied nothing (a reloaded page) knows nothing that events could be applied to.
-        let reaches = if seq == 0 { None } else { session.log.since(seq) };
-        let missed = reaches.map(|events| events.map(|(n, text)| text.numbered(n)).collect::<Vec<_>>());
+        let missed = session.log.since(seq).map(|events| events.map(|(n, text)| text.numbered(n)).collect::<Vec<_>>());
         let last = session.log.last();
         if let Some(old) = old {
             self.index.sockets.remove(&old);

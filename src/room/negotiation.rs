@@ -297,10 +297,14 @@ impl Room {
         self.stale.subscribers.insert(id);
     }
 
-    /// Slots that are gone: the engine knows by its new configuration, the client and the tracks are told here.
+    /// Slots that are gone: nothing is sent on them any more.
     pub(super) fn drop_slots(&mut self, id: ParticipantId, gone: Slots) {
+        let peer = self.participants.get(&id).and_then(|p| p.subscriber.link.peer);
         for slot in gone.iter() {
             let Some(bound) = slot.bound else { continue };
+            if let Some(peer) = peer {
+                self.command(Command::Bind { peer, mid: slot.mid.clone(), track: None });
+            }
             self.unwatch(bound.candidate.track, id);
             self.stale.states.insert((id, bound.candidate.track));
             self.tell(id, &Event::SlotBind(super::membership::binding(slot.mid.as_str(), None, Why::View)));

@@ -216,7 +216,8 @@ fn hostile_messages_end_without_a_panic() {
         }
         for _ in 0..20 {
             let length = pair.random.random_range(0..200);
-            let body: Vec<u8> = (0..length).map(|_| if pair.random.random() { 0 } else { pair.random.random() }).collect();
+            let body: Vec<u8> =
+                (0..length).map(|_| if pair.random.random() { 0 } else { pair.random.random() }).collect();
             let kind = [0, 1, 2, 3, 4, 11, 12, 13, 14, 15, 16, 20][pair.random.random_range(0..12)];
             let mut datagram = vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, length as u8 + 12];
             datagram.extend([kind, 0, 0, length as u8, 0, pair.random.random_range(0..6), 0, 0, 0, 0, 0, length as u8]);

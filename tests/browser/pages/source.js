@@ -104,8 +104,12 @@ function paint(context, { id, frame, ms }) {
     context.fill();
   }
   const cell = width * CELL;
+  // Every cell changes with every frame, and is not the same again soon: with temporal layers, VP9 and AV1 encoders leave a block as it was
+  // in the picture that they predict from when it did not change since the last one, whichever that was.
+  const shade = (((frame % 7) * 3) % 7) * 8;
+  const [black, white] = [`rgb(${shade} ${shade} ${shade})`, `rgb(${255 - shade} ${255 - shade} ${255 - shade})`];
   encode({ id, frame, ms }).forEach((bit, n) => {
-    context.fillStyle = bit ? '#fff' : '#000';
+    context.fillStyle = bit ? white : black;
     context.fillRect((n % COLUMNS) * cell, Math.floor(n / COLUMNS) * cell, cell + 0.5, cell + 0.5);
   });
 }
