@@ -68,6 +68,7 @@ impl Engine {
                 }
                 AssociationEvent::Disconnected => {
                     peer.connected = false;
+                    peer.slots.iter_mut().for_each(|slot| slot.forwarder.pause());
                     self.events.push_back(Event::PeerDisconnected { room, peer: id });
                 }
                 AssociationEvent::PathAdded(path) => {
