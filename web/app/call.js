@@ -159,7 +159,9 @@ export class Call {
     badge.hidden = count === 0;
     setText(badge, count > 99 ? '99+' : String(count));
     setAttribute(this._buttons.chat, 'aria-label', count ? `Chat, ${count} unread` : 'Chat');
-    if (message) toast(`${message.name}: ${message.text.length > 90 ? `${message.text.slice(0, 90)}…` : message.text}`, { icon: 'chat', quiet: true, action: { label: 'Open', run: () => this._panel !== 'chat' && this._show('chat') } });
+    if (!message) return;
+    this._chatToast?.(); // the latest is enough
+    this._chatToast = toast(`${message.name}: ${message.text.length > 90 ? `${message.text.slice(0, 90)}…` : message.text}`, { icon: 'chat', quiet: true, action: { label: 'Open', run: () => this._panel !== 'chat' && this._show('chat') } });
   }
 
   _onState(state) {
@@ -225,6 +227,7 @@ export class Call {
       setText(this._panelTitle, which === 'chat' ? 'Chat' : 'People');
       this._panelBody.replaceChildren((which === 'chat' ? this._chat : this._people).element);
     }
+    if (this._panel === 'chat') this._chatToast?.();
     this._chat.setOpen(this._panel === 'chat');
     this._renderBar();
     if (this._panel === 'people') this._aside.querySelector('.people-invite').focus({ preventScroll: true });

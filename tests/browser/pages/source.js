@@ -30,6 +30,7 @@ export async function makeSource({ id, width = 640, height = 360, fps = 20, tone
   let heldUntil = 0;
   let drawnAt = wall();
   let longestPause = 0;
+  let since = { frame: 0, at: wall() };
   const draw = () => {
     sound.tick();
     if (wall() < heldUntil) return;
@@ -43,9 +44,12 @@ export async function makeSource({ id, width = 640, height = 360, fps = 20, tone
   return {
     stream,
     frames: () => frame,
-    /** The longest time between two pictures drawn, milliseconds: a receiver cannot do better. */
-    longestPauseMs: () => longestPause,
-    restart: () => (longestPause = 0),
+    /** What was drawn since the last `restart`: a receiver cannot do better. */
+    report: () => ({ longestPauseMs: longestPause, fps: ((frame - since.frame) * 1000) / (wall() - since.at) }),
+    restart() {
+      longestPause = 0;
+      since = { frame, at: wall() };
+    },
     /** Draws nothing for a while. */
     hold: (ms) => (heldUntil = wall() + ms),
     setTone: (on) => (sound.steady.gain.value = on ? 0.15 : 0),
