@@ -278,6 +278,47 @@ async fn a_slot_that_changes_its_source_stays_one_stream() {
         }
     }
     assert_eq!(switches, 3);
+
+    // What was sent of an earlier source is had again as it was.
+    let sent = packets.iter().rfind(|p| read_vp8(&p.payload).label == b'a').unwrap();
+    bo.peer.send_rtcp(vec![nack(ssrc, sent.header.sequence_number)]);
+    let repair = bo.peer.rtp(bo.video[0].rtx.unwrap(), 1).await.remove(0);
+    assert_eq!(repair.payload[..2], sent.header.sequence_number.to_be_bytes());
+    assert_eq!((&repair.payload[2..], repair.header.timestamp), (&sent.payload[..], sent.header.timestamp));
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_slots_come_without_a_break_in_the_old_ones() {
+    let server = support::start().await;
+    let ada = Publisher::join(&server, "Ada", b'a').await;
+    let mut bo = Viewer::join(&server, "Bo", &[], 1).await;
+    let first = bo.video[0].ssrc;
+    bo.bound(&ada.camera).await;
+    let cy = Publisher::join(&server, "Cy", b'c').await;
+    let mut packets = bo.peer.rtp(first, 10).await;
+    bo.peer.add_slot(RtpCodecKind::Audio);
+    bo.peer.add_slot(RtpCodecKind::Video);
+    let answer = bo.room.ask("negotiate", json!({"pc": "sub", "rev": 2, "sdp": bo.peer.offer(false)})).await;
+    let answer = answer["sdp"].as_str().unwrap();
+    bo.peer.answer(answer);
+    let (audio, video) = slots_of(answer);
+    assert_eq!((video[0].ssrc, video[0].rtx, video.len()), (first, bo.video[0].rtx, 2));
+    assert_eq!((audio[0].ssrc, audio.len()), (bo.audio[0].ssrc, 2));
+
+    assert_eq!(bo.bound(&cy.camera).await["mid"], video[1].mid);
+    assert_eq!(bo.bound(&cy.microphone).await["mid"], audio[1].mid);
+    let mut second = Vec::new();
+    while second.len() < 20 || packets.len() < 40 {
+        let of_either = |i: &Incoming| rtp_of(i, first).or_else(|| rtp_of(i, video[1].ssrc));
+        let packet = bo.peer.until("pictures of both", of_either).await;
+        if packet.header.ssrc == first { packets.push(packet) } else { second.push(packet) }
+    }
+    assert_one_stream(&packets);
+    assert_one_stream(&second);
+    assert!(read_vp8(&second[0].payload).keyframe);
+    assert!(packets.iter().all(|p| read_vp8(&p.payload).label == b'a'));
+    assert!(second.iter().all(|p| read_vp8(&p.payload).label == b'c'));
     server.shutdown().await;
 }
 

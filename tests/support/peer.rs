@@ -166,7 +166,7 @@ impl Peer {
             loop {
                 ticks.tick().await;
                 elapsed += AUDIO_INTERVAL;
-                let video_due = elapsed.as_millis() % VIDEO_INTERVAL.as_millis() == 0;
+                let video_due = elapsed.as_millis().is_multiple_of(VIDEO_INTERVAL.as_millis());
                 for (source, sender) in sources.iter_mut().zip(&senders) {
                     let packets = match source.payload_type == OPUS {
                         true => vec![source.opus()],
@@ -310,7 +310,7 @@ impl Link {
     /// Works on the connection, and sends what that gave.
     fn with<R>(&self, work: impl FnOnce(&mut RTCPeerConnection, Instant) -> R) -> R {
         let mut state = self.state.lock().unwrap();
-        let result = work(&mut state.pc, Instant::now());
+        let result = work(&mut state.pc, now());
         self.flush(&mut state);
         self.wake.notify_one();
         result
@@ -384,7 +384,7 @@ async fn drive(link: Arc<Link>) {
         let socket = link.socket();
         let addr = socket.local_addr().unwrap();
         let due = link.state.lock().unwrap().pc.poll_timeout();
-        let due = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+        let due = due.unwrap_or_else(|| now() + Duration::from_secs(1));
         tokio::select! {
             received = socket.recv_from(&mut buffer) => {
                 let Ok((len, from)) = received else { continue };
@@ -399,17 +399,22 @@ async fn drive(link: Arc<Link>) {
                     local_addr: addr, peer_addr: from, transport_protocol: TransportProtocol::UDP, ecn: None,
                 };
                 let message = BytesMut::from(&buffer[..len]);
-                let _ = state.pc.handle_read(TaggedBytesMut { now: Instant::now(), transport, message });
+                let _ = state.pc.handle_read(TaggedBytesMut { now: now(), transport, message });
                 link.flush(&mut state);
             }
             () = tokio::time::sleep_until(due.into()) => {
                 let mut state = link.state.lock().unwrap();
-                let _ = state.pc.handle_timeout(Instant::now());
+                let _ = state.pc.handle_timeout(now());
                 link.flush(&mut state);
             }
             () = link.wake.notified() => {}
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the clock of a client")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 async fn bind() -> Arc<UdpSocket> {
@@ -439,7 +444,7 @@ fn connection(addr: SocketAddr, tap: Tap, profiles: &[SrtpProtectionProfile]) ->
         .with_setting_engine(settings.build())
         .with_media_engine(engine)
         .with_interceptor_registry(Registry::new().with(Slot::from(500), tap))
-        .build(Instant::now())
+        .build(now())
         .unwrap();
     add_candidate(&mut pc, addr);
     pc
