@@ -523,6 +523,39 @@ async fn media_outlives_ice_restarts_and_new_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_network_brings_back_the_same_stream() {
+    let server = support::start().await;
+    let mut ada = Publisher::join(&server, "Ada", b'a').await;
+    let mut bo = Viewer::join(&server, "Bo", &[], 1).await;
+    let ssrc = bo.video[0].ssrc;
+    bo.state(&ada.camera, "live").await;
+    let mut packets = bo.peer.rtp(ssrc, 10).await;
+
+    // A publisher without network: its picture stands still.
+    ada.peer.set_offline(true);
+    assert_eq!(bo.state(&ada.camera, "paused").await["why"], "publisher");
+    ada.peer.set_offline(false);
+    bo.state(&ada.camera, "live").await;
+    packets.extend(bo.peer.rtp(ssrc, 40).await);
+    assert_goes_forward(&packets);
+
+    let who = bo.room.welcome["participant"].clone();
+    let became = |connection: &'static str| {
+        let who = who.clone();
+        move |p: &Value| p["participant"] == who && p["connection"] == connection
+    };
+    bo.peer.set_offline(true);
+    ada.room.event("participant.updated", became("lost")).await;
+    bo.peer.forget();
+    bo.peer.set_offline(false);
+    ada.room.event("participant.updated", became("live")).await;
+    let packets = bo.peer.rtp(ssrc, 40).await;
+    assert!(read_vp8(&packets[0].payload).keyframe, "who was away needs a keyframe");
+    assert_one_stream(&packets);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whip_and_whep_carry_media_too() {
     let server = support::start().await;
     let http = reqwest::Client::new();

@@ -9,7 +9,7 @@ use exedra::server::{self, RunningServer};
 use std::time::Duration;
 
 /// The bound of every wait: generous, for it is reached only by a test that fails.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The whole server, in this process, on free ports of the loopback interface.
 pub async fn start() -> RunningServer {

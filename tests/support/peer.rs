@@ -72,6 +72,8 @@ struct Link {
 struct State {
     pc: RTCPeerConnection,
     closed: bool,
+    /// No network: what is sent and what comes is lost.
+    offline: bool,
     loss: Option<Loss>,
     /// The stream whose next datagram is not sent but withheld, and what was withheld.
     withhold: Option<u32>,
@@ -93,6 +95,7 @@ impl Peer {
         let state = Mutex::new(State {
             pc,
             closed: false,
+            offline: false,
             loss: None,
             withhold: None,
             withheld: None,
@@ -265,6 +268,11 @@ impl Peer {
         self.link.state.lock().unwrap().loss = Some(loss);
     }
 
+    /// Takes the network away, or gives it back.
+    pub fn set_offline(&self, offline: bool) {
+        self.link.state.lock().unwrap().offline = offline;
+    }
+
     /// Loses the next datagram of this stream on the way up.
     pub fn withhold(&self, ssrc: u32) {
         self.link.state.lock().unwrap().withhold = Some(ssrc);
@@ -320,6 +328,9 @@ impl Link {
         let socket = self.socket();
         while let Some(datagram) = state.pc.poll_write() {
             let (to, bytes) = (datagram.transport.peer_addr, datagram.message.to_vec());
+            if state.offline {
+                continue;
+            }
             if state.withhold.is_some() && state.withhold == rtp_ssrc(&bytes) {
                 state.withhold = None;
                 state.withheld = Some(bytes);
@@ -389,7 +400,7 @@ async fn drive(link: Arc<Link>) {
             received = socket.recv_from(&mut buffer) => {
                 let Ok((len, from)) = received else { continue };
                 let mut state = link.state.lock().unwrap();
-                if state.loss.as_mut().is_some_and(|lost| lost(&buffer[..len])) {
+                if state.offline || state.loss.as_mut().is_some_and(|lost| lost(&buffer[..len])) {
                     continue;
                 }
                 if let Some(ufrag) = state.answered_check(&buffer[..len]) {
