@@ -113,6 +113,7 @@ impl Room {
         if let Some(participant) = self.participants.get_mut(&id) {
             participant.link_mut(pc).peer = Some(peer);
         }
+        tracing::info!(participant = %id, ?pc, %peer, "connects");
         self.command(Command::AddPeer { peer, room: self.id, config: Box::new(config) });
     }
 

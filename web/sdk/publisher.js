@@ -265,14 +265,14 @@ export class Publisher extends Emitter {
 export function encodingsFor(local) {
   const { options, kind, size } = local;
   if (kind === 'audio') return [options.maxBitrate ? { maxBitrate: options.maxBitrate } : {}];
-  const lines = Math.min(size.height, size.width);
-  const best = options.maxBitrate ?? bitrateFor(lines, options.source);
+  const pixels = size.width * size.height;
+  const best = options.maxBitrate ?? bitrateFor(Math.min(size.height, size.width), options.source);
   const rate = options.maxFramerate ? { maxFramerate: options.maxFramerate } : {};
   const full = { maxBitrate: best, ...rate };
-  if (!options.simulcast || lines < 270) return [full];
+  if (!options.simulcast || pixels < 480 * 270) return [full];
   const half = { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: Math.round(best / 4), ...rate };
   const top = { rid: 'f', scaleResolutionDownBy: 1, ...full };
-  if (lines < 540) return [half, top];
+  if (pixels < 960 * 540) return [half, top];
   return [{ rid: 'q', scaleResolutionDownBy: 4, maxBitrate: Math.max(100_000, Math.round(best / 16)), ...rate }, half, top];
 }
 

@@ -380,7 +380,7 @@ export class Room extends Emitter {
     };
     if (Object.hasOwn(handlers, type)) handlers[type](data);
     this.emit('event', type, data);
-    this._store.touch();
+    if (type !== 'speakers' && type !== 'quality') this._store.touch(); // these come all the time, and pagehide saves too
   }
 
   /** Makes our state that of the snapshot, and tells each difference like an event. @param {any} snapshot @param {boolean} stored */

@@ -235,6 +235,7 @@ test('encodings follow the size of the picture', () => {
   assert.deepEqual(rids(1280, 720), [['q', 4], ['h', 2], ['f', 1]]);
   assert.deepEqual(rids(720, 1280), [['q', 4], ['h', 2], ['f', 1]], 'a phone held upright');
   assert.deepEqual(rids(640, 360), [['h', 2], ['f', 1]]);
+  assert.deepEqual(rids(800, 600), [['h', 2], ['f', 1]], 'it is the area that counts');
   assert.deepEqual(rids(320, 180), [[undefined, undefined]]);
   assert.deepEqual(rids(1280, 720, { simulcast: false }), [[undefined, undefined]]);
 });

@@ -256,6 +256,17 @@ test('a reloaded page goes on as the same participant, from where it was', async
   assert.equal(kept.size, 0, 'nothing is kept of a session that ended');
 });
 
+test('a kept session that is not ours (another token) is no obstacle', async () => {
+  const kept = new Map([['exedra:ws://server.test/v1/room:tea', JSON.stringify({ session: 's0', secret: 'old', seq: 3, participant: 'p9', savedAt: Date.now(), snapshot: { room: {}, you: { participant: 'p9' }, participants: [person('p9', 'Old')], tracks: [], messages: [] } })]]);
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value), removeItem: (key) => kept.delete(key) };
+  server.refuse = ({ type, data }) => (type === 'hello' && data.resume ? { code: 'unauthorized', message: 'not the secret', retryable: false, retryAfterMs: 0 } : undefined);
+  const joining = joinRoom(options({ persist: true, storage }));
+  await clock.pass(1000);
+  room = await joining;
+  assert.equal(room.me.id, 'p1');
+  assert.deepEqual([...room.participants.keys()], ['p1']);
+});
+
 test('a listener that throws keeps nobody else from hearing', async () => {
   const logged = mock.method(console, 'error', () => {});
   room = await joinRoom(options());
