@@ -115,7 +115,8 @@ fn slots_of(sdp: &str) -> (Vec<SlotInfo>, Vec<SlotInfo>) {
     let (mut audio, mut video) = (Vec::new(), Vec::new());
     for section in sdp.split("\r\nm=").skip(1) {
         let line = |name: &str| section.lines().find_map(|l| l.strip_prefix(name));
-        let mut group = line("a=ssrc-group:FID ").into_iter().flat_map(str::split_whitespace).map(|s| s.parse().unwrap());
+        let mut group =
+            line("a=ssrc-group:FID ").into_iter().flat_map(str::split_whitespace).map(|s| s.parse().unwrap());
         let ssrc = group.next().or_else(|| line("a=ssrc:")?.split_whitespace().next()?.parse().ok());
         let slot = SlotInfo {
             mid: line("a=mid:").unwrap().to_owned(),
@@ -191,7 +192,9 @@ async fn keyframes_are_had_for_the_asking(ada: &mut Publisher, bo: &mut Viewer) 
 async fn reports_and_statistics_say_what_happened(bo: &mut Viewer) {
     for ssrc in [bo.audio[0].ssrc, bo.video[0].ssrc] {
         let report = |i: &Incoming| match i {
-            Incoming::Rtcp(packet) => packet.as_any().downcast_ref::<SenderReport>().filter(|r| r.ssrc == ssrc).cloned(),
+            Incoming::Rtcp(packet) => {
+                packet.as_any().downcast_ref::<SenderReport>().filter(|r| r.ssrc == ssrc).cloned()
+            }
             _ => None,
         };
         let report = bo.peer.until("a sender report", report).await;
@@ -469,7 +472,8 @@ async fn whip_and_whep_carry_media_too() {
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
     let restarted = response.text().await.unwrap();
-    let answer = credentials.iter().fold(answer, |sdp, name| sdp.replace(line(&sdp.clone(), name), line(&restarted, name)));
+    let answer =
+        credentials.iter().fold(answer, |sdp, name| sdp.replace(line(&sdp.clone(), name), line(&restarted, name)));
     camera.answer(&answer);
     packets = player.rtp(video[0].ssrc, 60).await;
     assert_one_stream(&packets);
@@ -517,8 +521,14 @@ async fn hostile_datagrams_change_nothing_and_are_counted() {
     bo.peer.send_rtcp(vec![pli(ssrc)]);
     ada.peer.keyframe_request(known).await;
     let expected = [
-        "not_media", "unknown_peer", "stun_malformed", "stun_unauthenticated", "dtls_malformed", "srtp_unauthenticated",
-        "srtp_replayed", "rtp_malformed",
+        "not_media",
+        "unknown_peer",
+        "stun_malformed",
+        "stun_unauthenticated",
+        "dtls_malformed",
+        "srtp_unauthenticated",
+        "srtp_replayed",
+        "rtp_malformed",
     ];
     for reason in expected {
         until_dropped(&server, reason, 1).await;

@@ -109,10 +109,13 @@ impl Latencies {
         let total: u64 = self.0.iter().map(|n| u64::from(*n)).sum();
         let wanted = (total as f64 * share).ceil().max(1.0) as u64;
         let mut sum = 0;
-        self.0.iter().position(|n| {
-            sum += u64::from(*n);
-            sum >= wanted
-        }).map(|ms| ms as u64)
+        self.0
+            .iter()
+            .position(|n| {
+                sum += u64::from(*n);
+                sum >= wanted
+            })
+            .map(|ms| ms as u64)
     }
 }
 

@@ -206,9 +206,14 @@ impl Viewer {
 }
 
 enum Frame {
-    Whole { end: u64, first: VideoPacket },
+    Whole {
+        end: u64,
+        first: VideoPacket,
+    },
     /// Another frame begins at `end` before this one ended.
-    Cut { end: u64 },
+    Cut {
+        end: u64,
+    },
     Incomplete,
 }
 
