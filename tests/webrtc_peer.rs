@@ -5,6 +5,8 @@ mod support;
 use exedra::server::RunningServer;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+use rtcp::receiver_report::ReceiverReport;
 use rtcp::sender_report::SenderReport;
 use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 use serde_json::{Value, json};
@@ -138,6 +140,14 @@ fn assert_one_stream(packets: &[rtp::Packet]) {
     }
 }
 
+/// Holds that nothing of a slot comes twice or out of order; packets may be missing.
+fn assert_goes_forward(packets: &[rtp::Packet]) {
+    for pair in packets.windows(2) {
+        let step = pair[1].header.sequence_number.wrapping_sub(pair[0].header.sequence_number);
+        assert!((1..0x8000).contains(&step), "{:?} {:?}", pair[0].header, pair[1].header);
+    }
+}
+
 fn pli(media_ssrc: u32) -> Rtcp {
     Box::new(PictureLossIndication { sender_ssrc: 1, media_ssrc })
 }
@@ -179,6 +189,11 @@ async fn pictures_and_sound_arrive_as_they_were_sent() {
     assert!(sound.iter().all(|p| p.header.payload_type == OPUS && read_opus(&p.payload).label == b'a'));
     keyframes_are_had_for_the_asking(&mut ada, &mut bo).await;
     reports_and_statistics_say_what_happened(&mut bo).await;
+    let camera = ssrcs(b'a').1;
+    let of_camera = |r: &ReceiverReport| r.reports.iter().any(|b| b.ssrc == camera && b.total_lost == 0);
+    ada.peer.rtcp::<ReceiverReport>("a receiver report", of_camera).await;
+    let of_camera = |r: &ReceiverEstimatedMaximumBitrate| r.ssrcs.contains(&camera) && r.bitrate > 100_000.0;
+    ada.peer.rtcp::<ReceiverEstimatedMaximumBitrate>("REMB, for want of transport-cc", of_camera).await;
     server.shutdown().await;
 }
 
@@ -191,17 +206,11 @@ async fn keyframes_are_had_for_the_asking(ada: &mut Publisher, bo: &mut Viewer) 
 
 async fn reports_and_statistics_say_what_happened(bo: &mut Viewer) {
     for ssrc in [bo.audio[0].ssrc, bo.video[0].ssrc] {
-        let report = |i: &Incoming| match i {
-            Incoming::Rtcp(packet) => {
-                packet.as_any().downcast_ref::<SenderReport>().filter(|r| r.ssrc == ssrc).cloned()
-            }
-            _ => None,
-        };
-        let report = bo.peer.until("a sender report", report).await;
+        let report = bo.peer.rtcp::<SenderReport>("a sender report", |r| r.ssrc == ssrc).await;
         assert!(report.packet_count > 0 && report.ntp_time > 0, "{report:?}");
     }
     let stats = bo.room.ask("stats", Value::Null).await;
-    assert_eq!(stats["sub"]["srtpProfile"], "SRTP_AEAD_AES_128_GCM", "{stats}");
+    assert_eq!(stats["sub"]["srtpProfile"], "AEAD_AES_128_GCM", "{stats}");
     assert_eq!((&stats["sub"]["connected"], &stats["sub"]["remoteAddress"]), (&json!(true), &json!(bo.peer.addr())));
     let streams = stats["sub"]["streams"].as_array().unwrap();
     let video = streams.iter().find(|s| s["ssrc"] == bo.video[0].ssrc).unwrap();
@@ -222,7 +231,7 @@ async fn each_viewer_gets_the_protection_that_it_offers() {
     let server = support::start().await;
     let _ada = Publisher::join(&server, "Ada", b'a').await;
     for (profile, name) in
-        [(Srtp_Aead_Aes_256_Gcm, "SRTP_AEAD_AES_256_GCM"), (Srtp_Aes128_Cm_Hmac_Sha1_80, "SRTP_AES128_CM_HMAC_SHA1_80")]
+        [(Srtp_Aead_Aes_256_Gcm, "AEAD_AES_256_GCM"), (Srtp_Aes128_Cm_Hmac_Sha1_80, "AES_CM_128_HMAC_SHA1_80")]
     {
         let mut viewer = Viewer::join(&server, name, &[profile], 1).await;
         let video = viewer.peer.rtp(viewer.video[0].ssrc, 20).await;
@@ -317,6 +326,31 @@ async fn a_lost_packet_comes_again_once_in_a_round_trip() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_lost_on_the_way_up_is_asked_for_and_passed_on() {
+    let server = support::start().await;
+    let mut ada = Publisher::join(&server, "Ada", b'a').await;
+    let mut bo = Viewer::join(&server, "Bo", &[], 1).await;
+    let (ssrc, camera) = (bo.video[0].ssrc, ssrcs(b'a').1);
+    let before = bo.peer.rtp(ssrc, 20).await.pop().unwrap();
+    ada.peer.withhold(camera);
+    let request = ada.peer.rtcp::<TransportLayerNack>("a NACK", |n| n.media_ssrc == camera).await;
+    let lost = ada.peer.withheld().unwrap();
+    assert_eq!(request.nacks[0].packet_id, rtp_seq(&lost));
+    ada.peer.send_raw(server.udp_addrs[0], &lost);
+
+    let mut packets = vec![before];
+    while packets.windows(2).all(|p| p[1].header.sequence_number == p[0].header.sequence_number.wrapping_add(1)) {
+        packets.extend(bo.peer.rtp(ssrc, 1).await);
+    }
+    packets.extend(bo.peer.rtp(ssrc, 30).await);
+    let first = packets[0].header.sequence_number;
+    packets.sort_by_key(|p| p.header.sequence_number.wrapping_sub(first));
+    assert_one_stream(&packets);
+    packets.iter().for_each(|p| assert_eq!(read_vp8(&p.payload).label, b'a'));
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_muted_camera_is_still_and_goes_on_with_a_keyframe() {
     let server = support::start().await;
     let mut ada = Publisher::join(&server, "Ada", b'a').await;
@@ -350,8 +384,18 @@ async fn a_muted_camera_is_still_and_goes_on_with_a_keyframe() {
     bo.state(&ada.camera, "live").await;
     let mut packets = vec![last];
     packets.extend(bo.peer.rtp(video, 10).await);
-    assert!(read_vp8(&packets[1].payload).keyframe);
+    let first = read_vp8(&packets[1].payload);
+    assert!(first.keyframe);
     assert_one_stream(&packets);
+
+    // What can be asked for again is what was sent, and nothing of the time between.
+    let (last, resumed) = (read_vp8(&packets[0].payload).frame, packets[1].header.sequence_number);
+    assert!(first.frame > last + 1);
+    bo.peer.send_rtcp((1..=8).map(|back| nack(video, resumed.wrapping_sub(back))).collect());
+    for repair in bo.peer.rtp(bo.video[0].rtx.unwrap(), 8).await {
+        let content = read_vp8(&repair.payload[2..]);
+        assert!(content.frame <= last, "a muted picture: {content:?}");
+    }
     server.shutdown().await;
 }
 
@@ -409,15 +453,19 @@ async fn media_outlives_ice_restarts_and_new_addresses() {
     let ssrc = bo.video[0].ssrc;
     let mut packets = bo.peer.rtp(ssrc, 10).await;
 
-    // The same address, new credentials: nothing is lost.
+    // The same address, new credentials.
     let tracks = json!([{"mid": "0", "source": "microphone"}, {"mid": "1", "source": "camera"}]);
     let request = json!({"pc": "pub", "rev": 2, "sdp": ada.peer.offer(true), "tracks": tracks});
     let answer = ada.room.ask("negotiate", request).await;
     let answer = answer["sdp"].as_str().unwrap();
     assert_ne!(line(answer, "a=ice-ufrag:"), line(&ada.answer, "a=ice-ufrag:"));
     ada.peer.answer(answer);
+    ada.peer.checked(line(answer, "a=ice-ufrag:")).await;
+    // This stack sends nothing until its new check is answered; what it sends then all arrives.
     packets.extend(bo.peer.rtp(ssrc, 60).await);
-    assert_one_stream(&packets);
+    assert_goes_forward(&packets);
+    bo.peer.forget();
+    assert_one_stream(&bo.peer.rtp(ssrc, 30).await);
 
     // Another network: what was sent to the old address is lost, and the stream goes on at the new one.
     bo.peer.migrate().await;
@@ -463,7 +511,6 @@ async fn whip_and_whep_carry_media_too() {
     assert!(sound.iter().all(|p| read_opus(&p.payload).label == b'a'));
 
     // A restart with a fragment (RFC 9725 section 4.3.2): the rest of the answer stays.
-    player.forget();
     let offer = camera.offer(true);
     let credentials = ["a=ice-ufrag:", "a=ice-pwd:"];
     let fragment: String = credentials.map(|name| format!("{name}{}\r\n", line(&offer, name))).concat();
@@ -475,8 +522,9 @@ async fn whip_and_whep_carry_media_too() {
     let answer =
         credentials.iter().fold(answer, |sdp, name| sdp.replace(line(&sdp.clone(), name), line(&restarted, name)));
     camera.answer(&answer);
-    packets = player.rtp(video[0].ssrc, 60).await;
-    assert_one_stream(&packets);
+    camera.checked(line(&answer, "a=ice-ufrag:")).await;
+    packets.extend(player.rtp(video[0].ssrc, 60).await);
+    assert_goes_forward(&packets);
 
     assert_eq!(http.delete(url(&whip)).send().await.unwrap().status(), 204);
     camera.closed().await;

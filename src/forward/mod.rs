@@ -332,6 +332,28 @@ mod tests {
     }
 
     #[test]
+    fn what_came_in_a_pause_has_no_number() {
+        let t = start();
+        let mut f = Forwarder::new(Kind::Video, 100);
+        f.set_target(Some(A), false);
+        let mut map = |f: &mut Forwarder, seq: u64, keyframe| {
+            let at = t + Duration::from_millis(40 * seq);
+            f.map(A, SeqNo(seq), &packet(Codec::Vp8, 3_600 * seq as u32, keyframe, seq as u16), at)
+        };
+        map(&mut f, 1, true).unwrap();
+        map(&mut f, 2, false).unwrap();
+        f.pause();
+        f.pause();
+        assert!(f.awaits_keyframe());
+        assert_eq!(map(&mut f, 9, false), Err(DropReason::AwaitingKeyframe));
+        let resumed = map(&mut f, 10, true).unwrap();
+        assert_eq!((resumed.seq, resumed.timestamp), (SeqNo(102), 36_000));
+        assert_eq!(map(&mut f, 5, false), Err(DropReason::OldSource), "it came late");
+        let origins: Vec<_> = (100..103).filter_map(|out| Some(f.origin(SeqNo(out))?.1)).collect();
+        assert_eq!(origins, [SeqNo(1), SeqNo(2), SeqNo(10)]);
+    }
+
+    #[test]
     fn another_track_ends_the_old_one_at_once() {
         let t = start();
         let mut f = Forwarder::new(Kind::Video, 0);

@@ -12,7 +12,7 @@ use rtc::peer_connection::configuration::{RTCConfigurationBuilder, RTCOfferOptio
 use rtc::peer_connection::event::RTCPeerConnectionEvent;
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::state::RTCPeerConnectionState;
-use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCIceCandidate};
+use rtc::peer_connection::transport::{CandidateConfig, CandidateHostConfig, RTCDtlsTransportState, RTCIceCandidate};
 use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
 use rtc::rtp_transceiver::{RTCRtpSenderId, RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
@@ -47,6 +47,10 @@ pub enum Incoming {
     Rtp(rtp::Packet),
     Rtcp(Rtcp),
     State(RTCPeerConnectionState),
+    /// The server said close_notify.
+    Closed,
+    /// The server answered a connectivity check that was made for this user name fragment.
+    Checked(String),
 }
 
 pub struct Peer {
@@ -67,7 +71,13 @@ struct Link {
 
 struct State {
     pc: RTCPeerConnection,
+    closed: bool,
     loss: Option<Loss>,
+    /// The stream whose next datagram is not sent but withheld, and what was withheld.
+    withhold: Option<u32>,
+    withheld: Option<Vec<u8>>,
+    /// The checks that have no answer yet: transaction id, and the server's user name fragment.
+    checks: VecDeque<([u8; 12], String)>,
     sent: VecDeque<Vec<u8>>,
 }
 
@@ -80,7 +90,15 @@ impl Peer {
         let (requests, keyframe_requests) = watch::channel(0);
         let tap = Tap { incoming: tx.clone(), requests, read: VecDeque::new(), write: VecDeque::new() };
         let pc = connection(addr, tap, profiles);
-        let state = Mutex::new(State { pc, loss: None, sent: VecDeque::new() });
+        let state = Mutex::new(State {
+            pc,
+            closed: false,
+            loss: None,
+            withhold: None,
+            withheld: None,
+            checks: VecDeque::new(),
+            sent: VecDeque::new(),
+        });
         let link = Arc::new(Link { socket: Mutex::new(socket), state, wake: Notify::new(), incoming: tx });
         let driver = tokio::spawn(drive(link.clone()));
         Self { link, incoming, keyframe_requests, tasks: vec![driver], senders: Vec::new() }
@@ -180,17 +198,28 @@ impl Peer {
     }
 
     pub async fn connected(&mut self) {
-        self.state(RTCPeerConnectionState::Connected).await;
+        let connected = |i: &Incoming| matches!(i, Incoming::State(RTCPeerConnectionState::Connected)).then_some(());
+        self.until("a connection", connected).await;
     }
 
-    /// Waits until the other side said close_notify.
+    /// Waits until the server said close_notify.
     pub async fn closed(&mut self) {
-        self.state(RTCPeerConnectionState::Closed).await;
+        self.until("close_notify", |i| matches!(i, Incoming::Closed).then_some(())).await;
     }
 
-    async fn state(&mut self, wanted: RTCPeerConnectionState) {
-        let what = format!("state {wanted}");
-        self.until(&what, |i| matches!(i, Incoming::State(s) if *s == wanted).then_some(())).await;
+    /// Waits until the server answered a check that was made for its user name fragment `ufrag`.
+    pub async fn checked(&mut self, ufrag: &str) {
+        let checked = |i: &Incoming| matches!(i, Incoming::Checked(u) if u == ufrag).then_some(());
+        self.until("the answer to a check", checked).await;
+    }
+
+    /// The first RTCP packet of a kind that arrives and fits.
+    pub async fn rtcp<T: rtcp::Packet + Clone + 'static>(&mut self, what: &str, fits: impl Fn(&T) -> bool) -> T {
+        let found = |i: &Incoming| match i {
+            Incoming::Rtcp(packet) => packet.as_any().downcast_ref::<T>().filter(|p| fits(p)).cloned(),
+            _ => None,
+        };
+        self.until(what, found).await
     }
 
     /// The first of what arrives that `wanted` takes. All before it is forgotten.
@@ -234,6 +263,16 @@ impl Peer {
 
     pub fn lose(&self, loss: Loss) {
         self.link.state.lock().unwrap().loss = Some(loss);
+    }
+
+    /// Loses the next datagram of this stream on the way up.
+    pub fn withhold(&self, ssrc: u32) {
+        self.link.state.lock().unwrap().withhold = Some(ssrc);
+    }
+
+    /// What was lost on the way up.
+    pub fn withheld(&self) -> Option<Vec<u8>> {
+        self.link.state.lock().unwrap().withheld.clone()
     }
 
     /// Datagrams that were sent of this stream lately, protected as they went.
@@ -281,7 +320,13 @@ impl Link {
         let socket = self.socket();
         while let Some(datagram) = state.pc.poll_write() {
             let (to, bytes) = (datagram.transport.peer_addr, datagram.message.to_vec());
+            if state.withhold.is_some() && state.withhold == rtp_ssrc(&bytes) {
+                state.withhold = None;
+                state.withheld = Some(bytes);
+                continue;
+            }
             let _ = socket.try_send_to(&bytes, to);
+            state.note_check(&bytes);
             if rtp_ssrc(&bytes).is_some() {
                 if state.sent.len() == REMEMBERED {
                     state.sent.pop_front();
@@ -295,6 +340,40 @@ impl Link {
             }
         }
         while state.pc.poll_read().is_some() {}
+        if !state.closed && state.is_closed() {
+            state.closed = true;
+            let _ = self.incoming.send(Incoming::Closed);
+        }
+    }
+}
+
+impl State {
+    fn is_closed(&mut self) -> bool {
+        let (sender, receiver) = (self.pc.get_senders().next(), self.pc.get_receivers().next());
+        let sending = sender.and_then(|id| Some(self.pc.rtp_sender(id)?.transport()?.state()));
+        let receiving = receiver.and_then(|id| Some(self.pc.rtp_receiver(id)?.transport()?.state()));
+        sending.or(receiving) == Some(RTCDtlsTransportState::Closed)
+    }
+
+    /// Remembers a Binding request, to know its answer (RFC 8489 section 5).
+    fn note_check(&mut self, datagram: &[u8]) {
+        const BINDING_REQUEST: [u8; 2] = [0, 1];
+        let Some((header, attributes)) = datagram.split_first_chunk::<20>() else { return };
+        if header[..2] != BINDING_REQUEST {
+            return;
+        }
+        // USERNAME is its first attribute here: "theirs:ours".
+        let Some(name) = attributes.get(4..).and_then(|a| a.split(|b| *b == b':').next()) else { return };
+        let transaction = header[8..].try_into().unwrap();
+        self.checks.push_back((transaction, String::from_utf8_lossy(name).into_owned()));
+    }
+
+    /// Whose answer this is.
+    fn answered_check(&mut self, datagram: &[u8]) -> Option<String> {
+        const BINDING_SUCCESS: [u8; 2] = [1, 1];
+        let header = datagram.first_chunk::<20>().filter(|h| h[..2] == BINDING_SUCCESS)?;
+        let at = self.checks.iter().position(|(transaction, _)| header[8..] == transaction[..])?;
+        self.checks.remove(at).map(|(_, ufrag)| ufrag)
     }
 }
 
@@ -312,6 +391,9 @@ async fn drive(link: Arc<Link>) {
                 let mut state = link.state.lock().unwrap();
                 if state.loss.as_mut().is_some_and(|lost| lost(&buffer[..len])) {
                     continue;
+                }
+                if let Some(ufrag) = state.answered_check(&buffer[..len]) {
+                    let _ = link.incoming.send(Incoming::Checked(ufrag));
                 }
                 let transport = TransportContext {
                     local_addr: addr, peer_addr: from, transport_protocol: TransportProtocol::UDP, ecn: None,

@@ -61,12 +61,6 @@ impl Room {
         self.until(kind, |m| m["type"] == kind && fits(&m["data"])).await["data"].clone()
     }
 
-    /// Forgets what was heard up to now.
-    pub fn forget(&mut self) {
-        self.backlog.clear();
-        while self.heard.try_recv().is_ok() {}
-    }
-
     async fn until(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         if let Some(at) = self.backlog.iter().position(&wanted) {
             return self.backlog.remove(at);
