@@ -11,6 +11,9 @@ use crate::rtp::codec::Kind;
 use rand::Rng;
 use std::time::Instant;
 
+/// Local user name fragments that one peer may have: of now, and of the last ICE restarts.
+const MAX_UFRAGS: usize = 3;
+
 impl Engine {
     /// Carries out a command. Call [`flush`](Self::flush) after it.
     pub fn handle_command(&mut self, now: Instant, command: Command) {
@@ -40,6 +43,7 @@ impl Engine {
             association,
             path: None,
             connected: false,
+            ufrags: Vec::new(),
             cname: config.cname.clone(),
             receive: Vec::new(),
             published: Vec::new(),
@@ -77,16 +81,26 @@ impl Engine {
 
     /// Takes over the m-lines of a description. What was bound or published stays so.
     fn configure(&mut self, index: usize, config: &PeerConfig) {
-        let ufrag = config.ice.local.ufrag.as_str();
-        if self.ufrags.get(ufrag) != Some(&index) {
-            self.ufrags.insert(ufrag.into(), index);
-        }
+        self.learn_ufrag(index, &config.ice.local.ufrag);
         let peer = &mut self.peers[index];
         peer.receive = config.receive.clone();
         let feedback = || config.receive.iter().flat_map(|m| m.codecs.iter().map(|c| c.feedback));
         peer.remb.wanted = !feedback().any(|f| f.transport_cc) && feedback().any(|f| f.remb);
         for media in &config.send {
             self.configure_slot(index, media);
+        }
+    }
+
+    /// Checks with this user name fragment are the peer's. After an ICE restart the one before stays good for a while.
+    fn learn_ufrag(&mut self, index: usize, ufrag: &str) {
+        let peer = &mut self.peers[index];
+        if peer.ufrags.iter().any(|known| **known == *ufrag) {
+            return;
+        }
+        peer.ufrags.push(ufrag.into());
+        self.ufrags.insert(ufrag.into(), index);
+        if peer.ufrags.len() > MAX_UFRAGS {
+            self.ufrags.remove(&peer.ufrags.remove(0));
         }
     }
 
@@ -117,7 +131,9 @@ impl Engine {
         self.batch.peers.retain(|&p| p != index);
         let mut peer = self.peers.remove(index);
         self.paths.retain(|_, owner| *owner != index);
-        self.ufrags.retain(|_, owner| *owner != index);
+        for ufrag in &peer.ufrags {
+            self.ufrags.remove(ufrag);
+        }
         peer.association.close(now);
         self.last_words(peer);
         self.metrics.peers.set(self.peers.len() as u64);

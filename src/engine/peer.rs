@@ -27,6 +27,8 @@ pub(super) struct Peer {
     pub association: Association,
     pub path: Option<Path>,
     pub connected: bool,
+    /// Our user name fragments, the latest last.
+    pub ufrags: Vec<Box<str>>,
     /// Our canonical name on this connection (RFC 7022).
     pub cname: String,
     pub receive: Vec<ReceiveMedia>,
