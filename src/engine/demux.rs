@@ -77,9 +77,11 @@ impl Engine {
                     self.events.push_back(Event::PeerDisconnected { room, peer: id });
                 }
                 AssociationEvent::PathAdded(path) => {
+                    peer.paths.push(path);
                     self.paths.insert((path.socket, path.remote), index);
                 }
                 AssociationEvent::PathRemoved(path) => {
+                    peer.paths.retain(|known| *known != path);
                     if self.paths.get(&(path.socket, path.remote)) == Some(&index) {
                         self.paths.remove(&(path.socket, path.remote));
                     }

@@ -1,6 +1,6 @@
 //! From a publisher's SRTP packet to a packet in the history of its stream: opened once, read once.
 use super::layers::REVIEW_INTERVAL;
-use super::peer::{MAX_SSRCS, RepairStream, Source};
+use super::peer::{MAX_SSRCS, Peer, RepairStream, Source};
 use super::stream::{ReceiveStream, StoredInfo};
 use super::{Engine, Track};
 use crate::forward::StreamKey;
@@ -238,8 +238,8 @@ impl Engine {
             Meaning::Repair(_) => {
                 let stream = self.repaired_stream(index, at, header, datagram).ok_or(DropReason::UnknownSsrc)?;
                 let peer = &mut self.peers[index];
-                peer.repairs.push(RepairStream { srtp, stream });
-                peer.ssrcs.push((header.ssrc, Source::Repair(peer.repairs.len() - 1)));
+                let repair = peer.repairs.insert(RepairStream { srtp, stream });
+                peer.ssrcs.push((header.ssrc, Source::Repair(repair)));
                 self.note_arrival(now, index, stream, header, datagram);
                 self.store_repair(now, index, stream, header, len)
             }
@@ -252,7 +252,8 @@ impl Engine {
         let rid = label(media, header, datagram, Extension::RepairedRid)
             .or_else(|| label(media, header, datagram, Extension::Rid));
         let declared = media.ssrcs.iter().find(|d| d.rtx == Some(header.ssrc)).map(|d| d.ssrc);
-        let mut streams = self.streams.iter().filter(|(_, s)| s.peer == index && s.media == at);
+        let own = self.peers[index].streams().into_iter().map(|stream| (stream, &self.streams[stream]));
+        let mut streams = own.filter(|(_, s)| s.media == at);
         match (rid, declared) {
             (Some(rid), _) => streams.find(|(_, s)| s.rid.as_ref() == Some(&rid)),
             (None, Some(ssrc)) => streams.find(|(_, s)| s.ssrc == ssrc),
@@ -273,9 +274,11 @@ impl Engine {
         nack: bool,
         rid: Option<Rid>,
     ) -> usize {
-        // The same encoding under a new SSRC: the publisher started it anew.
-        let same = |s: &ReceiveStream| s.peer == index && s.media == media && s.rid == rid && rid.is_some();
-        if let Some(old) = self.streams.iter().find(|(_, s)| same(s)).map(|(old, _)| old) {
+        // The same encoding under a new SSRC: the publisher started it anew. (Declared encodings without rids stay apart.)
+        let simulcast = !self.peers[index].receive[media].rids.is_empty();
+        let same = |s: &ReceiveStream| s.media == media && s.rid == rid && (rid.is_some() || !simulcast);
+        let mut own = self.peers[index].streams().into_iter();
+        if let Some(old) = own.find(|at| same(&self.streams[*at])) {
             self.forget_stream(index, old);
         }
         self.generation = self.generation.wrapping_add(1);
@@ -283,7 +286,7 @@ impl Engine {
         let entry = self.streams.vacant_entry();
         let stream = entry.key();
         let key = StreamKey { index: stream as u32, generation };
-        let mut new = ReceiveStream::new(now, key, index, media, header.ssrc, codec, nack);
+        let mut new = ReceiveStream::new(now, key, media, header.ssrc, codec, nack);
         new.rid = rid;
         entry.insert(new);
         self.peers[index].ssrcs.push((header.ssrc, Source::Media(stream)));
@@ -293,19 +296,16 @@ impl Engine {
         stream
     }
 
-    fn forget_stream(&mut self, index: usize, stream: usize) {
+    pub(super) fn forget_stream(&mut self, index: usize, stream: usize) {
         self.detach_stream(stream);
         self.streams.remove(stream);
         self.batch.streams.retain(|&s| s != stream);
         let peer = &mut self.peers[index];
-        let Some(repairs) = peer.repairs.iter().position(|r| r.stream == stream) else {
-            peer.ssrcs.retain(|(_, s)| !matches!(s, Source::Media(s) if *s == stream));
-            return;
-        };
-        // The indices of other repair streams stay: the slot of the forgotten one is taken out of the list of SSRCs only.
-        peer.ssrcs.retain(|(_, s)| match s {
-            Source::Media(s) => *s != stream,
-            Source::Repair(r) => *r != repairs,
+        peer.repairs.retain(|_, repair| repair.stream != stream);
+        let Peer { ssrcs, repairs, .. } = peer;
+        ssrcs.retain(|(_, source)| match source {
+            Source::Media(media) => *media != stream,
+            Source::Repair(repair) => repairs.contains(*repair),
         });
     }
 }

@@ -62,10 +62,11 @@ scenario('SVC: VP9 with three spatial and temporal layers', { timeout: 90_000 },
   assert.equal(sent.scalabilityMode, 'L3T3_KEY');
 });
 
-scenario('audio with RED and with DTX', {}, async (stage) => {
+scenario('audio with RED, also for who does not know it, and with DTX', {}, async (stage) => {
   const ada = await stage.guest({ name: 'Ada', id: 1, publish: { audio: { red: true } } });
-  const bob = await stage.guest({ name: 'Bob', id: 2, publish: { audio: { dtx: true } } });
-  await Promise.all([seesAndHears(bob, ada), seesAndHears(ada, bob)]);
+  const bob = await stage.guest({ name: 'Bob', id: 2, publish: { audio: { red: false, dtx: true } } });
+  const fox = await stage.guest({ name: 'Fox', kind: 'firefox' }); // knows no RED
+  await Promise.all([seesAndHears(bob, ada), seesAndHears(ada, bob), seesAndHears(fox, ada), seesAndHears(fox, bob)]);
   // Chromium's statistics name the codec inside; that it came as RED shows in its size: every frame travels twice.
   const bytes = async (guest) => {
     const inbound = (await guest.page.evaluate(() => bench.stats('inbound-rtp'))).find((s) => s.kind === 'audio' && s.packetsReceived > 20);

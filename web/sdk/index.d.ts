@@ -47,7 +47,7 @@ export interface PublishOptions {
   dtx?: boolean;
   /** Opus in stereo. */
   stereo?: boolean;
-  /** Audio with redundancy (RFC 2198), against loss. */
+  /** Audio with redundancy (RFC 2198), against loss: twice the bytes, a tenth of the gaps. Default: for microphones. */
   red?: boolean;
   muted?: boolean;
 }

@@ -14,7 +14,7 @@ import { Link } from './link.js';
  * @property {string} [codec] preferred codec, such as `VP9`
  * @property {boolean} [dtx] Opus sends next to nothing in silence
  * @property {boolean} [stereo] for music and shared sound
- * @property {boolean} [red] audio with redundancy (RFC 2198), against loss
+ * @property {boolean} [red] audio with redundancy (RFC 2198), against loss; default: for microphones
  * @property {boolean} [muted]
  */
 
@@ -98,7 +98,8 @@ export class Publisher extends Emitter {
 
   /** @param {MediaStreamTrack} track @param {PublishOptions} options */
   async publish(track, options) {
-    const local = new LocalTrack(this, track, { ...options, simulcast: options.simulcast ?? options.source === 'camera' });
+    const { source, simulcast = source === 'camera', red = source === 'microphone' } = options;
+    const local = new LocalTrack(this, track, { ...options, simulcast, red });
     track.enabled = !local.muted;
     hint(track, local.options);
     this.tracks.push(local);

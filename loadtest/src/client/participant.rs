@@ -1,0 +1,605 @@
+//! A participant: the room API on one side, the two connections on the other.
+use super::publisher::{Publisher, TrackConfig};
+use super::sdp::{self, Head, Media};
+use super::subscriber::Subscriber;
+use super::transport::Transport;
+use super::{Epoch, earliest, ms};
+use exedra::peer::LocalIdentity;
+use exedra::rtp::header::Datagram;
+use exedra::rtp::{Kind, Ssrc};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// How often the connections are looked after.
+const REVIEW: Duration = ms_const(500);
+/// Between two attempts to mend a lost connection.
+const MEND: Duration = ms_const(4_000);
+/// After so many ICE restarts without success a connection is built anew.
+const RESTARTS: u32 = 2;
+/// Notes of what went wrong that are kept.
+const MAX_PROBLEMS: usize = 64;
+
+const fn ms_const(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// One of the two connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Pc {
+    Pub,
+    Sub,
+}
+
+impl Pc {
+    pub const BOTH: [Pc; 2] = [Pc::Pub, Pc::Sub];
+    fn name(self) -> &'static str {
+        match self {
+            Pc::Pub => "pub",
+            Pc::Sub => "sub",
+        }
+    }
+}
+
+/// Who a participant is and what it does.
+#[derive(Clone)]
+pub struct Settings {
+    pub room: String,
+    pub name: String,
+    /// Marks its media.
+    pub id: u32,
+    pub publish: Vec<TrackConfig>,
+    pub subscribe: bool,
+    pub epoch: Epoch,
+    pub seed: u64,
+    /// May be shared by many: making one costs a millisecond.
+    pub identity: LocalIdentity,
+    /// Restart ICE, or build connections anew, when they are lost.
+    pub mends: bool,
+}
+
+/// See the module. `handle_*` takes what happened, `poll_*` gives what is to be done, until there is none.
+pub struct Participant {
+    pub settings: Settings,
+    rng: SmallRng,
+    pub publisher: Option<Publisher>,
+    pub subscriber: Option<Subscriber>,
+    links: [Link; 2],
+    session: Option<(String, String)>,
+    /// The last event that was applied.
+    pub seq: u64,
+    /// One's own id, from the welcome.
+    pub participant: Option<String>,
+    next_id: u64,
+    unanswered: BTreeMap<u64, Asked>,
+    out: VecDeque<String>,
+    need: (usize, usize),
+    /// All tracks of the room, by id, as the server tells them.
+    pub tracks: BTreeMap<String, Value>,
+    /// Participants of the room, by id.
+    pub participants: BTreeMap<String, Value>,
+    /// One's own tracks: by mid.
+    pub own: BTreeMap<String, String>,
+    /// The last `track.state` of each track.
+    pub states: BTreeMap<String, String>,
+    /// Event types that came, counted.
+    pub events: BTreeMap<String, u64>,
+    /// Answers that were refused, and whatever else should not have happened.
+    pub problems: Vec<String>,
+    pub said: u64,
+    pub joined_at: Option<Instant>,
+    next_review: Option<Instant>,
+    socket_open: bool,
+}
+
+#[derive(Default)]
+struct Link {
+    rev: u64,
+    version: u64,
+    session: u64,
+    /// An offer is on its way; another is to follow.
+    busy: bool,
+    again: bool,
+    mended_at: Option<Instant>,
+    restarts: u32,
+}
+
+struct Asked {
+    text: String,
+    what: What,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Hello,
+    Negotiate(Pc),
+    Other,
+}
+
+impl Participant {
+    pub fn new(settings: Settings) -> Self {
+        let rng = SmallRng::seed_from_u64(settings.seed);
+        Self {
+            settings,
+            rng,
+            publisher: None,
+            subscriber: None,
+            links: Default::default(),
+            session: None,
+            seq: 0,
+            participant: None,
+            next_id: 0,
+            unanswered: BTreeMap::new(),
+            out: VecDeque::new(),
+            need: (0, 0),
+            tracks: BTreeMap::new(),
+            participants: BTreeMap::new(),
+            own: BTreeMap::new(),
+            states: BTreeMap::new(),
+            events: BTreeMap::new(),
+            problems: Vec::new(),
+            said: 0,
+            joined_at: None,
+            next_review: None,
+            socket_open: false,
+        }
+    }
+
+    /// A socket to the server is open: says hello, and comes back to its session if it has one.
+    pub fn socket_opened(&mut self) {
+        self.socket_open = true;
+        self.out.clear();
+        self.unanswered.retain(|_, asked| asked.what != What::Hello);
+        let resume = self.session.as_ref();
+        let resume = resume.map(|(session, secret)| json!({"session": session, "secret": secret, "seq": self.seq}));
+        let mut data = json!({"room": self.settings.room, "name": self.settings.name, "client": "loadtest"});
+        if let Some(resume) = resume {
+            data["resume"] = resume;
+        }
+        self.ask("hello", data, What::Hello);
+    }
+
+    pub fn socket_closed(&mut self) {
+        self.socket_open = false;
+        self.out.clear();
+    }
+
+    /// Sends a request. Its answer is only looked at if it is refused.
+    pub fn request(&mut self, kind: &str, data: Value) {
+        self.ask(kind, data, What::Other);
+    }
+
+    /// Mutes or unmutes one's own track on this m-line.
+    pub fn mute(&mut self, mid: &str, muted: bool) {
+        let Some(track) = self.own.get(mid).cloned() else { return };
+        if let Some(publisher) = &mut self.publisher {
+            publisher.set_muted(mid, muted);
+        }
+        self.request("track", json!({"track": track, "muted": muted}));
+    }
+
+    /// Publishes one more track.
+    pub fn publish(&mut self, now: Instant, track: TrackConfig) {
+        self.settings.publish.push(track.clone());
+        match &mut self.publisher {
+            Some(publisher) => publisher.add(&mut self.rng, track),
+            None => self.build(Pc::Pub),
+        }
+        self.negotiate(now, Pc::Pub);
+    }
+
+    /// Stops publishing what is on this m-line.
+    pub fn unpublish(&mut self, now: Instant, mid: &str) {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.stop(mid);
+        }
+        self.negotiate(now, Pc::Pub);
+    }
+
+    /// The local address of a connection has changed.
+    pub fn moved(&mut self, now: Instant, pc: Pc) {
+        if let Some(transport) = self.transport_mut(pc) {
+            transport.moved(now);
+        }
+    }
+
+    pub fn restart_ice(&mut self, now: Instant, pc: Pc) {
+        if let Some(transport) = self.transport_mut(pc) {
+            transport.renew_credentials();
+            self.negotiate(now, pc);
+        }
+    }
+
+    /// Leaves the room.
+    pub fn leave(&mut self) {
+        self.request("leave", json!({}));
+    }
+
+    /// Whether media can flow on all connections that there should be.
+    pub fn is_connected(&self, now: Instant) -> bool {
+        Pc::BOTH.into_iter().all(|pc| self.transport(pc).is_none_or(|t| t.is_connected(now)))
+            && (self.publisher.is_some() || self.settings.publish.is_empty())
+    }
+
+    pub fn transport(&self, pc: Pc) -> Option<&Transport> {
+        match pc {
+            Pc::Pub => self.publisher.as_ref().map(|p| &p.transport),
+            Pc::Sub => self.subscriber.as_ref().map(|s| &s.transport),
+        }
+    }
+
+    fn transport_mut(&mut self, pc: Pc) -> Option<&mut Transport> {
+        match pc {
+            Pc::Pub => self.publisher.as_mut().map(|p| &mut p.transport),
+            Pc::Sub => self.subscriber.as_mut().map(|s| &mut s.transport),
+        }
+    }
+
+    /// All that is wrong with what was received, so far.
+    pub fn faults(&self) -> Vec<String> {
+        let slots = self.subscriber.iter().flat_map(|s| &s.slots).flat_map(|s| s.faults.iter().cloned());
+        let name = &self.settings.name;
+        slots.chain(self.problems.iter().cloned()).map(|fault| format!("{name}: {fault}")).collect()
+    }
+
+    fn problem(&mut self, what: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(what);
+        }
+    }
+
+    // What goes to the server.
+
+    pub fn poll_text(&mut self) -> Option<String> {
+        self.out.pop_front()
+    }
+
+    pub fn poll_transmit(&mut self) -> Option<(Pc, SocketAddr, Vec<u8>)> {
+        Pc::BOTH.into_iter().find_map(|pc| {
+            let transport = self.transport_mut(pc)?;
+            let remote = transport.remote()?;
+            transport.poll_transmit().map(|datagram| (pc, remote, datagram))
+        })
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        earliest([
+            self.publisher.as_ref().and_then(Publisher::poll_timeout),
+            self.subscriber.as_ref().and_then(Subscriber::poll_timeout),
+            self.next_review,
+        ])
+    }
+
+    // What happens.
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(publisher) = &mut self.publisher {
+            publisher.handle_timeout(now);
+        }
+        if let Some(subscriber) = &mut self.subscriber {
+            subscriber.handle_timeout(now);
+        }
+        if self.next_review.is_some_and(|at| at <= now) {
+            self.next_review = Some(now + REVIEW);
+            Pc::BOTH.into_iter().for_each(|pc| self.review(now, pc));
+        }
+    }
+
+    pub fn handle_datagram(&mut self, now: Instant, pc: Pc, datagram: &[u8]) {
+        let Some(transport) = self.transport_mut(pc) else { return };
+        match transport.handle_datagram(now, datagram) {
+            Datagram::Rtp => {
+                if let Some(subscriber) = self.subscriber.as_mut().filter(|_| pc == Pc::Sub) {
+                    subscriber.handle_rtp(now, datagram);
+                }
+            }
+            Datagram::Rtcp => {
+                let Some(inbound) = transport.inbound() else { return };
+                let mut opened = vec![0; datagram.len()];
+                let Ok(len) = inbound.open_rtcp(datagram, &mut opened) else { return };
+                match (pc, &mut self.publisher, &mut self.subscriber) {
+                    (Pc::Pub, Some(publisher), _) => publisher.handle_rtcp(now, &opened[..len]),
+                    (Pc::Sub, _, Some(subscriber)) => subscriber.handle_rtcp(now, &opened[..len]),
+                    _ => {}
+                }
+            }
+            Datagram::Stun | Datagram::Dtls | Datagram::Unknown => {}
+        }
+    }
+
+    /// A frame of the socket.
+    pub fn handle_text(&mut self, now: Instant, text: &str) {
+        let Ok(message) = serde_json::from_str::<Value>(text) else {
+            return self.problem(format!("not JSON: {text}"));
+        };
+        if message["type"] == "ping" {
+            self.out.push_back(json!({"type": "pong", "t": message["t"]}).to_string());
+        } else if let Some(id) = message["id"].as_u64() {
+            self.answered(now, id, &message);
+        } else if let Some(seq) = message["seq"].as_u64() {
+            if seq != self.seq + 1 {
+                self.problem(format!("event {seq} after {}", self.seq));
+            }
+            self.seq = seq;
+            self.told(now, &message);
+        }
+    }
+
+    fn answered(&mut self, now: Instant, id: u64, message: &Value) {
+        let Some(asked) = self.unanswered.remove(&id) else {
+            return self.problem(format!("an answer to nothing: {message}"));
+        };
+        if message["ok"] != true {
+            let error = &message["error"];
+            if error["retryable"] == true {
+                // Taken up again when there is another reason to speak.
+                self.unanswered.insert(id, asked);
+                return;
+            }
+            if let What::Negotiate(pc) = asked.what {
+                self.links[pc as usize].busy = false;
+            }
+            return self.problem(format!("refused: {error} to {}", asked.text.chars().take(120).collect::<String>()));
+        }
+        let data = &message["data"];
+        match asked.what {
+            What::Hello => self.welcomed(now, data),
+            What::Negotiate(pc) => self.negotiated(now, pc, data),
+            What::Other => {}
+        }
+    }
+
+    fn welcomed(&mut self, now: Instant, data: &Value) {
+        let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
+        self.joined_at.get_or_insert(now);
+        self.next_review.get_or_insert(now + REVIEW);
+        self.session = Some((text("session"), text("secret")));
+        self.participant = Some(text("participant"));
+        let resumed = data["resumed"] == true;
+        if resumed && data.get("snapshot").is_none() && data["seq"] != self.seq {
+            self.problem(format!("resumed at {} instead of {}", data["seq"], self.seq));
+        }
+        self.seq = data["seq"].as_u64().unwrap_or_default();
+        if let Some(snapshot) = data.get("snapshot") {
+            self.take_snapshot(snapshot);
+        }
+        if !resumed {
+            // Nothing of an older session is known any more.
+            self.unanswered.clear();
+            self.own.clear();
+            (self.publisher, self.subscriber, self.links) = (None, None, Default::default());
+            if !self.settings.publish.is_empty() {
+                self.build(Pc::Pub);
+                self.negotiate(now, Pc::Pub);
+            }
+            if self.settings.subscribe {
+                self.build(Pc::Sub);
+                self.offer_slots(now);
+            }
+            return;
+        }
+        let repeated: Vec<String> = self.unanswered.values().map(|asked| asked.text.clone()).collect();
+        self.out.extend(repeated);
+        self.offer_slots(now);
+    }
+
+    fn take_snapshot(&mut self, snapshot: &Value) {
+        let by_id = |list: &Value, key: &str| -> BTreeMap<String, Value> {
+            let entries = list.as_array().into_iter().flatten();
+            entries.filter_map(|v| Some((v[key].as_str()?.to_owned(), v.clone()))).collect()
+        };
+        self.tracks = by_id(&snapshot["tracks"], "track");
+        self.participants = by_id(&snapshot["participants"], "participant");
+        self.note_need(&snapshot["slots"]["need"]);
+        let bindings = snapshot["slots"]["bindings"].as_array().cloned().unwrap_or_default();
+        for binding in bindings {
+            self.bound(&binding);
+        }
+        let layers = snapshot["layers"].as_array().cloned().unwrap_or_default();
+        for wanted in layers {
+            self.layers(&wanted);
+        }
+    }
+
+    fn told(&mut self, now: Instant, message: &Value) {
+        let (kind, data) = (message["type"].as_str().unwrap_or_default(), &message["data"]);
+        *self.events.entry(kind.to_owned()).or_default() += 1;
+        let id = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
+        match kind {
+            "participant.joined" | "participant.updated" => {
+                self.participants.insert(id("participant"), data.clone());
+            }
+            "participant.left" => {
+                self.participants.remove(&id("participant"));
+            }
+            "track.published" | "track.updated" => {
+                if data["muted"] == true {
+                    self.rest(&id("track"));
+                }
+                self.tracks.insert(id("track"), data.clone());
+            }
+            "track.unpublished" => {
+                self.rest(&id("track"));
+                self.tracks.remove(&id("track"));
+                self.states.remove(&id("track"));
+            }
+            "track.state" => {
+                if data["state"] != "live" {
+                    self.rest(&id("track"));
+                }
+                self.states.insert(id("track"), id("state"));
+            }
+            "slots.need" => {
+                self.note_need(data);
+                self.offer_slots(now);
+            }
+            "slot.bind" => self.bound(data),
+            "publish.layers" => self.layers(data),
+            "message" => self.said += 1,
+            "bye" if data["action"] != "resume" => self.session = None,
+            _ => {}
+        }
+    }
+
+    fn note_need(&mut self, need: &Value) {
+        let of = |key: &str| need[key].as_u64().unwrap_or_default() as usize;
+        self.need = (of("audio").max(self.need.0), of("video").max(self.need.1));
+    }
+
+    fn bound(&mut self, binding: &Value) {
+        let mid = binding["mid"].as_str().unwrap_or_default();
+        let Some(slot) = self.subscriber.as_mut().and_then(|s| s.slot_mut(mid)) else { return };
+        let track = binding["track"].as_str().map(str::to_owned);
+        if slot.track != track {
+            slot.track = track;
+            slot.rest();
+        }
+    }
+
+    /// Nothing is expected of a track for a while.
+    fn rest(&mut self, track: &str) {
+        let slots = self.subscriber.iter_mut().flat_map(|s| &mut s.slots);
+        slots.filter(|s| s.track.as_deref() == Some(track)).for_each(|s| s.rest());
+    }
+
+    fn layers(&mut self, data: &Value) {
+        let wanted = data["wanted"].as_array().into_iter().flatten().filter_map(|r| r.as_str().map(str::to_owned));
+        let wanted: Vec<String> = wanted.collect();
+        let mid = self.own.iter().find(|(_, track)| Some(track.as_str()) == data["track"].as_str()).map(|(mid, _)| mid);
+        if let (Some(mid), Some(publisher)) = (mid, &mut self.publisher) {
+            publisher.set_layers(mid, &wanted);
+        }
+    }
+
+    // Negotiation.
+
+    fn build(&mut self, pc: Pc) {
+        let transport = Transport::new(&self.settings.identity, SmallRng::seed_from_u64(self.rng.random()));
+        let (epoch, link) = (self.settings.epoch, &mut self.links[pc as usize]);
+        link.session = self.rng.random::<u64>() >> 2;
+        match pc {
+            Pc::Pub => {
+                let tracks = &self.settings.publish;
+                let publisher = Publisher::new(transport, self.settings.id, epoch, &mut self.rng, tracks);
+                self.publisher = Some(publisher);
+            }
+            Pc::Sub => self.subscriber = Some(Subscriber::new(transport, epoch, Ssrc(self.rng.random()))),
+        }
+    }
+
+    /// Offers as many slots as are needed, if there are fewer.
+    fn offer_slots(&mut self, now: Instant) {
+        let (audio, video) = self.need;
+        let Some(subscriber) = &mut self.subscriber else { return };
+        let count = |slots: &[super::subscriber::Slot], kind| slots.iter().filter(|s| s.kind == kind).count();
+        if count(&subscriber.slots, Kind::Audio) < audio || count(&subscriber.slots, Kind::Video) < video {
+            subscriber.want(audio, video);
+            self.negotiate(now, Pc::Sub);
+        }
+    }
+
+    /// Sends an offer, or will when the answer to the last one is there.
+    pub fn negotiate(&mut self, _now: Instant, pc: Pc) {
+        let link = &mut self.links[pc as usize];
+        if std::mem::replace(&mut link.busy, true) {
+            link.again = true;
+            return;
+        }
+        (link.rev, link.version) = (link.rev + 1, link.version + 1);
+        let (rev, version, session) = (link.rev, link.version, link.session);
+        let media: Vec<Media> = match pc {
+            Pc::Pub => self.publisher.as_ref().map(Publisher::media).unwrap_or_default(),
+            Pc::Sub => self.subscriber.as_ref().map(Subscriber::media).unwrap_or_default(),
+        };
+        let Some(transport) = self.transport(pc) else { return };
+        let head = Head { session, version, ice: transport.credentials(), fingerprint: transport.fingerprint() };
+        let mut data = json!({"pc": pc.name(), "rev": rev, "sdp": sdp::offer(&head, &media)});
+        if let (Pc::Pub, Some(publisher)) = (pc, &self.publisher) {
+            data["tracks"] = publisher.offers().into();
+        }
+        self.ask("negotiate", data, What::Negotiate(pc));
+    }
+
+    fn negotiated(&mut self, now: Instant, pc: Pc, data: &Value) {
+        self.links[pc as usize].busy = false;
+        let answer = match sdp::read_answer(data["sdp"].as_str().unwrap_or_default()) {
+            Ok(answer) => answer,
+            Err(what) => return self.problem(format!("answer: {what}")),
+        };
+        if let Some(transport) = self.transport_mut(pc) {
+            transport.set_answer(now, &answer);
+        }
+        match pc {
+            Pc::Pub => {
+                for track in data["tracks"].as_array().into_iter().flatten() {
+                    let text = |key: &str| track[key].as_str().unwrap_or_default().to_owned();
+                    self.own.insert(text("mid"), text("track"));
+                }
+                if let Some(publisher) = &mut self.publisher {
+                    publisher.set_answer(&answer.media);
+                }
+            }
+            Pc::Sub => {
+                if let Some(Err(what)) = self.subscriber.as_mut().map(|s| s.set_answer(&answer.media)) {
+                    self.problem(what);
+                }
+            }
+        }
+        if std::mem::take(&mut self.links[pc as usize].again) {
+            self.negotiate(now, pc);
+        }
+    }
+
+    /// Mends a connection that is lost: by ICE restarts first, then by building it anew.
+    fn review(&mut self, now: Instant, pc: Pc) {
+        if !self.settings.mends || !self.socket_open {
+            return;
+        }
+        let Some(transport) = self.transport(pc) else { return };
+        let (failed, never) = (transport.failed, transport.connected_at.is_none());
+        let healthy = transport.is_connected(now) && !failed;
+        let link = &mut self.links[pc as usize];
+        if healthy {
+            link.restarts = 0;
+            return;
+        }
+        let paused = link.mended_at.is_some_and(|at| now.saturating_duration_since(at) < MEND);
+        let too_soon = never && self.joined_at.is_some_and(|at| now.saturating_duration_since(at) < ms(10_000));
+        if paused || too_soon || link.busy {
+            return;
+        }
+        (link.mended_at, link.restarts) = (Some(now), link.restarts + 1);
+        if failed || link.restarts > RESTARTS {
+            link.restarts = 0;
+            return self.rebuild(now, pc);
+        }
+        self.restart_ice(now, pc);
+    }
+
+    /// A new connection in place of one that is lost, under a new certificate.
+    pub fn rebuild(&mut self, now: Instant, pc: Pc) {
+        if let Ok(identity) = LocalIdentity::generate() {
+            self.settings.identity = identity;
+        }
+        let tracks: Vec<Option<String>> =
+            self.subscriber.iter().flat_map(|s| &s.slots).map(|s| s.track.clone()).collect();
+        self.build(pc);
+        if let (Pc::Sub, Some(subscriber)) = (pc, &mut self.subscriber) {
+            subscriber.want(self.need.0, self.need.1);
+            subscriber.slots.iter_mut().zip(tracks).for_each(|(slot, track)| slot.track = track);
+        }
+        self.negotiate(now, pc);
+    }
+
+    fn ask(&mut self, kind: &str, data: Value, what: What) {
+        self.next_id += 1;
+        let text = json!({"id": self.next_id, "type": kind, "data": data}).to_string();
+        if self.socket_open {
+            self.out.push_back(text.clone());
+        }
+        self.unanswered.insert(self.next_id, Asked { text, what });
+    }
+}

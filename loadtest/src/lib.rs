@@ -1,0 +1,4 @@
+//! Clients for load and for simulation: sans-IO, so that the same client runs on sockets and in virtual time.
+#![forbid(unsafe_code)]
+
+pub mod client;

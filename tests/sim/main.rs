@@ -1,0 +1,7 @@
+//! Calls in virtual time over bad networks, each from a seed: what a decoder would have seen is checked packet by packet.
+//!
+//! `SIM_SEED=7 cargo test --test sim NAME` runs one with another seed.
+mod network;
+mod world;
+
+mod calls;

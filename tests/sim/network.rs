@@ -1,0 +1,84 @@
+//! A bad network: what it does to each datagram is drawn from a seed.
+use rand::Rng;
+use rand::rngs::StdRng;
+use std::time::{Duration, Instant};
+
+/// One direction of a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// The share of datagrams that vanish.
+    pub loss: f64,
+    /// From end to end.
+    pub delay: Duration,
+    /// Up to so much more, without overtaking.
+    pub jitter: Duration,
+    /// The share of datagrams that come twice.
+    pub duplicate: f64,
+    /// The share of datagrams that are held back so that others overtake them.
+    pub reorder: f64,
+    /// Bits a second; what would wait longer than `QUEUE` is lost.
+    pub bandwidth: Option<u64>,
+    pub offline: bool,
+}
+
+/// How long a datagram may wait for a narrow path.
+const QUEUE: Duration = Duration::from_millis(300);
+
+impl Default for Conditions {
+    fn default() -> Self {
+        Self {
+            loss: 0.0,
+            delay: Duration::from_millis(10),
+            jitter: Duration::ZERO,
+            duplicate: 0.0,
+            reorder: 0.0,
+            bandwidth: None,
+            offline: false,
+        }
+    }
+}
+
+/// One direction of one client's path.
+#[derive(Debug, Default)]
+pub struct Link {
+    pub conditions: Conditions,
+    busy_until: Option<Instant>,
+    last_arrival: Option<Instant>,
+}
+
+impl Link {
+    pub fn new(conditions: Conditions) -> Self {
+        Self { conditions, ..Self::default() }
+    }
+
+    /// When a datagram of `bytes` that is sent now arrives: not at all, once or twice.
+    pub fn send(&mut self, now: Instant, bytes: usize, rng: &mut StdRng) -> impl Iterator<Item = Instant> + use<> {
+        // The same number of draws for each datagram, so that one change does not shift all that follows.
+        let draws: [f64; 4] = rng.random();
+        let c = self.conditions;
+        let mut arrivals = [None, None];
+        if let Some(sent) = self.pass(now, bytes).filter(|_| draws[0] >= c.loss && !c.offline) {
+            let held = if draws[1] < c.reorder { Duration::from_millis(30) } else { Duration::ZERO };
+            let at = sent + c.delay + c.jitter.mul_f64(draws[2]);
+            let in_order = self.last_arrival.map_or(at, |last| last.max(at));
+            arrivals[0] = Some(in_order + held);
+            if held.is_zero() {
+                self.last_arrival = Some(in_order);
+            }
+            arrivals[1] = (draws[3] < c.duplicate).then(|| in_order + Duration::from_millis(7));
+        }
+        arrivals.into_iter().flatten()
+    }
+
+    /// When it has passed the narrowest part.
+    fn pass(&mut self, now: Instant, bytes: usize) -> Option<Instant> {
+        let Some(bandwidth) = self.conditions.bandwidth else { return Some(now) };
+        let start = self.busy_until.map_or(now, |busy| busy.max(now));
+        if start.saturating_duration_since(now) > QUEUE {
+            return None;
+        }
+        let done = start + Duration::from_secs_f64(bytes as f64 * 8.0 / bandwidth as f64);
+        self.busy_until = Some(done);
+        Some(done)
+    }
+}

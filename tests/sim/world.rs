@@ -1,0 +1,549 @@
+//! A room, an engine and clients in virtual time: no socket, no sleep. The clients speak the real JSON to the real room, so
+//! the negotiation is the real one.
+use crate::network::{Conditions, Link};
+use exedra::engine::{Engine, Path, Sink, Transmit};
+use exedra::ids::RoomId;
+use exedra::metrics::{DropReason, ShardMetrics};
+use exedra::peer::LocalIdentity;
+use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomSettings, SocketId, messages};
+use loadtest::client::participant::Pc;
+use loadtest::client::subscriber::Slot;
+use loadtest::client::{Epoch, Participant, Settings, TrackConfig};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+const ROOM: RoomId = RoomId(7);
+const WALL_MS: u64 = 1_800_000_000_000;
+/// The NTP time of the start: any will do.
+const NTP: u64 = 0xe000_0000_0000_0000;
+/// Everything happens on a grid of this, so that datagrams come in batches as they do to a busy server.
+const GRID: Duration = Duration::from_millis(1);
+
+pub fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+pub fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// One certificate serves all simulated servers and clients: making one is slow, and none of this is about certificates.
+fn identity() -> LocalIdentity {
+    static IDENTITY: OnceLock<LocalIdentity> = OnceLock::new();
+    IDENTITY.get_or_init(|| LocalIdentity::generate().expect("a certificate")).clone()
+}
+
+/// See the module. `SIM_SEED` in the environment replaces the seed of every simulation.
+pub struct Sim {
+    pub seed: u64,
+    pub now: Instant,
+    pub start: Instant,
+    pub engine: Engine,
+    pub metrics: Arc<ShardMetrics>,
+    pub room: Room,
+    pub clients: Vec<Client>,
+    /// For clients that join from now on.
+    pub conditions: Conditions,
+    rng: StdRng,
+    queue: BinaryHeap<Reverse<Delivery>>,
+    sent: u64,
+    addresses: HashMap<SocketAddr, (usize, Pc)>,
+    sockets: HashMap<SocketId, usize>,
+    last_socket: u64,
+    last_port: u16,
+    /// Datagrams that were handed to somebody.
+    pub delivered: u64,
+}
+
+pub struct Client {
+    pub participant: Participant,
+    /// From the client, and to it.
+    pub up: Link,
+    pub down: Link,
+    socket: Option<SocketId>,
+    addresses: [SocketAddr; 2],
+    deadline: Option<Instant>,
+    /// Codes that the server closed sockets with.
+    pub closed: Vec<u16>,
+}
+
+struct Delivery {
+    at: Instant,
+    order: u64,
+    what: What,
+}
+
+enum What {
+    Server { from: SocketAddr, bytes: Vec<u8> },
+    Client { to: SocketAddr, bytes: Vec<u8> },
+    TextToServer { socket: SocketId, text: String },
+    TextToClient { socket: SocketId, text: Arc<str> },
+    CloseToClient { socket: SocketId, code: u16 },
+}
+
+impl PartialEq for Delivery {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+impl Eq for Delivery {}
+impl PartialOrd for Delivery {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Delivery {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// A failing test prints its seed.
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {} at {:?} of virtual time", self.seed, self.now - self.start);
+            for reason in DropReason::ALL {
+                if self.metrics.dropped(*reason) > 0 {
+                    eprintln!("  dropped {reason}: {}", self.metrics.dropped(*reason));
+                }
+            }
+        }
+    }
+}
+
+impl Sim {
+    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
+    pub fn new(seed: u64) -> Self {
+        let seed = std::env::var("SIM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(seed);
+        let start = Instant::now();
+        let metrics = Arc::new(ShardMetrics::default());
+        let engine = Engine::new(start, NTP, seed, identity(), Arc::clone(&metrics), 64);
+        let settings = RoomSettings::new(identity().fingerprint().clone(), vec![server()]);
+        let (settings, ids) = (Arc::new(settings), Arc::new(IdSource::default()));
+        let room = Room::new(ROOM, "demo", settings, ids, StdRng::seed_from_u64(seed), WALL_MS);
+        Self {
+            seed,
+            now: start,
+            start,
+            engine,
+            metrics,
+            room,
+            clients: Vec::new(),
+            conditions: Conditions::default(),
+            rng: StdRng::seed_from_u64(seed ^ 0x5eed),
+            queue: BinaryHeap::new(),
+            sent: 0,
+            addresses: HashMap::new(),
+            sockets: HashMap::new(),
+            last_socket: 0,
+            last_port: 10_000,
+            delivered: 0,
+        }
+    }
+
+    pub fn loss(mut self, share: f64) -> Self {
+        self.conditions.loss = share;
+        self
+    }
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.conditions.delay = delay;
+        self
+    }
+    pub fn jitter(mut self, jitter: Duration) -> Self {
+        self.conditions.jitter = jitter;
+        self
+    }
+    pub fn duplicate(mut self, share: f64) -> Self {
+        self.conditions.duplicate = share;
+        self
+    }
+    pub fn reorder(mut self, share: f64) -> Self {
+        self.conditions.reorder = share;
+        self
+    }
+    pub fn bandwidth(mut self, bits_per_second: u64) -> Self {
+        self.conditions.bandwidth = Some(bits_per_second);
+        self
+    }
+
+    /// Somebody who publishes these tracks comes in, and subscribes to everything. Gives their index.
+    pub fn join(&mut self, publish: &[TrackConfig]) -> usize {
+        self.join_as(publish, true)
+    }
+
+    pub fn join_as(&mut self, publish: &[TrackConfig], subscribe: bool) -> usize {
+        let index = self.clients.len();
+        let settings = Settings {
+            room: "demo".into(),
+            name: format!("client {index}"),
+            id: index as u32,
+            publish: publish.to_vec(),
+            subscribe,
+            epoch: self.epoch(),
+            seed: self.seed.wrapping_mul(1_000).wrapping_add(index as u64),
+            identity: identity(),
+            mends: true,
+        };
+        let addresses = Pc::BOTH.map(|_| self.next_address());
+        for (pc, address) in Pc::BOTH.into_iter().zip(addresses) {
+            self.addresses.insert(address, (index, pc));
+        }
+        self.clients.push(Client {
+            participant: Participant::new(settings),
+            up: Link::new(self.conditions),
+            down: Link::new(self.conditions),
+            socket: None,
+            addresses,
+            deadline: None,
+            closed: Vec::new(),
+        });
+        self.open_socket(index);
+        index
+    }
+
+    /// `count` people with a microphone and a camera each.
+    pub fn join_many(&mut self, count: usize, publish: &[TrackConfig]) {
+        for _ in 0..count {
+            self.join(publish);
+        }
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        Epoch { start: self.start, ntp: NTP }
+    }
+
+    /// Does something with a client, and sees to what follows.
+    pub fn with<T>(&mut self, client: usize, act: impl FnOnce(&mut Participant, Instant) -> T) -> T {
+        let result = act(&mut self.clients[client].participant, self.now);
+        self.after_client(client);
+        result
+    }
+
+    /// The client's socket is lost; the server learns of it at once.
+    pub fn close_socket(&mut self, client: usize) {
+        let Some(socket) = self.clients[client].socket.take() else { return };
+        self.sockets.remove(&socket);
+        self.clients[client].participant.socket_closed();
+        self.input(Input::SocketClosed { socket });
+    }
+
+    pub fn open_socket(&mut self, client: usize) {
+        self.close_socket(client);
+        self.last_socket += 1;
+        let socket = SocketId(self.last_socket);
+        self.sockets.insert(socket, client);
+        self.clients[client].socket = Some(socket);
+        self.clients[client].participant.socket_opened();
+        self.after_client(client);
+    }
+
+    /// No datagram passes any more, or all do again. The socket is not touched.
+    pub fn set_offline(&mut self, client: usize, offline: bool) {
+        let client = &mut self.clients[client];
+        client.up.conditions.offline = offline;
+        client.down.conditions.offline = offline;
+    }
+
+    /// The client has new addresses for both connections; what is sent to the old ones is lost.
+    pub fn move_client(&mut self, client: usize) {
+        for pc in Pc::BOTH {
+            let address = self.next_address();
+            let old = std::mem::replace(&mut self.clients[client].addresses[pc as usize], address);
+            self.addresses.remove(&old);
+            self.addresses.insert(address, (client, pc));
+            self.with(client, |participant, now| participant.moved(now, pc));
+        }
+    }
+
+    /// Leaves by its own will.
+    pub fn leave(&mut self, client: usize) {
+        self.with(client, |participant, _| participant.leave());
+    }
+
+    fn next_address(&mut self) -> SocketAddr {
+        self.last_port += 1;
+        SocketAddr::from(([192, 0, 2, 9], self.last_port))
+    }
+
+    // Time.
+
+    /// Lets time pass.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Lets time pass until something holds, looked at every 10 ms. Panics if that takes longer than `most`.
+    pub fn run_until(&mut self, most: Duration, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
+        let began = self.now;
+        while !holds(self) {
+            assert!(self.now < began + most, "{what} did not come within {most:?}");
+            self.run(ms(10));
+        }
+        self.now - began
+    }
+
+    /// Goes to the next moment at which something happens, not beyond `end`. False if there is none.
+    fn step(&mut self, end: Instant) -> bool {
+        let own = [self.queue.peek().map(|Reverse(d)| d.at), self.engine.poll_timeout(), self.room.poll_timeout()];
+        let next = own.into_iter().chain(self.clients.iter().map(|c| c.deadline)).flatten().min();
+        let Some(next) = next.map(|at| self.on_grid(at)).filter(|at| *at <= end) else { return false };
+        self.now = next;
+        let mut turns = 0;
+        while self.turn() {
+            turns += 1;
+            assert!(turns < 10_000, "something is due again and again at one moment");
+        }
+        true
+    }
+
+    fn on_grid(&self, at: Instant) -> Instant {
+        let since = at.saturating_duration_since(self.start).as_micros() as u64;
+        let grid = GRID.as_micros() as u64;
+        (self.start + Duration::from_micros(since.div_ceil(grid) * grid)).max(self.now)
+    }
+
+    /// All that is due now. False if nothing was.
+    fn turn(&mut self) -> bool {
+        let mut any = false;
+        let mut server = false;
+        while self.queue.peek().is_some_and(|Reverse(d)| d.at <= self.now) {
+            let Some(Reverse(delivery)) = self.queue.pop() else { break };
+            any = true;
+            server |= matches!(delivery.what, What::Server { .. });
+            self.deliver(delivery.what);
+        }
+        if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
+            (any, server) = (true, true);
+            self.engine.handle_timeout(self.now);
+        }
+        if server {
+            self.after_engine();
+        }
+        if self.room.poll_timeout().is_some_and(|at| at <= self.now) {
+            any = true;
+            self.room.handle_timeout(self.now, self.wall_ms());
+            self.after_room();
+        }
+        for client in 0..self.clients.len() {
+            if self.clients[client].deadline.is_some_and(|at| at <= self.now) {
+                any = true;
+                self.clients[client].participant.handle_timeout(self.now);
+                self.after_client(client);
+            }
+        }
+        any
+    }
+
+    fn wall_ms(&self) -> u64 {
+        WALL_MS + (self.now - self.start).as_millis() as u64
+    }
+
+    fn deliver(&mut self, what: What) {
+        match what {
+            What::Server { from, bytes } => {
+                self.delivered += 1;
+                let path = Path { socket: 0, remote: from, local_ip: None };
+                self.engine.handle_datagram(self.now, path, &bytes);
+            }
+            What::Client { to, bytes } => {
+                let Some(&(client, pc)) = self.addresses.get(&to) else { return };
+                self.delivered += 1;
+                self.clients[client].participant.handle_datagram(self.now, pc, &bytes);
+                self.after_client(client);
+            }
+            What::TextToServer { socket, text } => {
+                if self.sockets.contains_key(&socket) {
+                    self.take_text(socket, &text);
+                }
+            }
+            What::TextToClient { socket, text } => {
+                let Some(&client) = self.sockets.get(&socket) else { return };
+                self.clients[client].participant.handle_text(self.now, &text);
+                self.after_client(client);
+            }
+            What::CloseToClient { socket, code } => {
+                let Some(client) = self.sockets.remove(&socket) else { return };
+                self.clients[client].socket = None;
+                self.clients[client].closed.push(code);
+                self.clients[client].participant.socket_closed();
+                self.input(Input::SocketClosed { socket });
+            }
+        }
+    }
+
+    /// A frame, as `signal` would sort it.
+    fn take_text(&mut self, socket: SocketId, text: &str) {
+        let value: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        let input = match value["type"].as_str() {
+            Some("pong") => Input::Pong { socket },
+            Some("hello") => {
+                let hello: messages::Hello = serde_json::from_value(value["data"].clone()).expect("a hello");
+                let name = hello.name.clone().unwrap_or_default();
+                let claims = Claims { identity: None, name, grants: Grants::default(), expires_ms: None };
+                Input::Hello { socket, id: value["id"].as_u64().expect("an id"), hello, claims }
+            }
+            _ => Input::Request { socket, request: serde_json::from_str(text).expect("a request") },
+        };
+        self.input(input);
+    }
+
+    fn input(&mut self, input: Input) {
+        self.room.handle(self.now, self.wall_ms(), input);
+        self.after_room();
+    }
+
+    fn after_room(&mut self) {
+        let mut commands = false;
+        while let Some(output) = self.room.poll_output() {
+            match output {
+                Output::Engine(command) => {
+                    commands = true;
+                    self.engine.handle_command(self.now, command);
+                }
+                Output::Send { socket, text } => self.signal(socket, What::TextToClient { socket, text }),
+                Output::Close { socket, code, .. } => self.signal(socket, What::CloseToClient { socket, code }),
+                Output::Http { .. } | Output::Empty => {}
+            }
+        }
+        if commands {
+            self.after_engine();
+        }
+    }
+
+    fn after_engine(&mut self) {
+        let mut out = Outgoing(Vec::new());
+        self.engine.flush(self.now, &mut out);
+        for (to, bytes) in out.0 {
+            let Some(&(client, _)) = self.addresses.get(&to) else { continue };
+            let arrivals = self.clients[client].down.send(self.now, bytes.len(), &mut self.rng);
+            for at in arrivals {
+                self.push(at, What::Client { to, bytes: bytes.clone() });
+            }
+        }
+        let mut events = Vec::new();
+        while let Some(event) = self.engine.poll_event() {
+            events.push(event);
+        }
+        for event in events {
+            self.input(Input::Engine(event));
+        }
+    }
+
+    /// Sends what a client has to say, and notes when it wants to be called again.
+    fn after_client(&mut self, index: usize) {
+        while let Some((pc, to, bytes)) = self.clients[index].participant.poll_transmit() {
+            assert_eq!(to, server());
+            let client = &mut self.clients[index];
+            let from = client.addresses[pc as usize];
+            for at in client.up.send(self.now, bytes.len(), &mut self.rng) {
+                self.push(at, What::Server { from, bytes: bytes.clone() });
+            }
+        }
+        while let Some(text) = self.clients[index].participant.poll_text() {
+            if let Some(socket) = self.clients[index].socket {
+                let delay = self.clients[index].up.conditions.delay;
+                self.push(self.now + delay, What::TextToServer { socket, text });
+            }
+        }
+        self.clients[index].deadline = self.clients[index].participant.poll_timeout();
+    }
+
+    /// The socket loses nothing: it is as slow as the path.
+    fn signal(&mut self, socket: SocketId, what: What) {
+        let Some(&client) = self.sockets.get(&socket) else { return };
+        self.push(self.now + self.clients[client].down.conditions.delay, what);
+    }
+
+    fn push(&mut self, at: Instant, what: What) {
+        self.sent += 1;
+        let at = self.on_grid(at);
+        self.queue.push(Reverse(Delivery { at, order: self.sent, what }));
+    }
+
+    // What is to be looked at.
+
+    pub fn client(&self, index: usize) -> &Participant {
+        &self.clients[index].participant
+    }
+
+    /// The slot of `viewer` that shows what `publisher` sends on m-line `mid`.
+    pub fn slot(&self, viewer: usize, publisher: usize, mid: &str) -> Option<&Slot> {
+        let track = self.client(publisher).own.get(mid)?;
+        let slots = &self.client(viewer).subscriber.as_ref()?.slots;
+        slots.iter().find(|s| s.track.as_ref() == Some(track))
+    }
+
+    /// True if everybody who subscribes has heard and seen everything that others publish.
+    pub fn everybody_gets_everything(&self) -> bool {
+        let clients = 0..self.clients.len();
+        let pairs = clients.clone().flat_map(|v| clients.clone().map(move |p| (v, p))).filter(|(v, p)| v != p);
+        self.clients.iter().all(|c| c.participant.own.len() == c.participant.settings.publish.len())
+            && pairs.filter(|(v, _)| self.client(*v).settings.subscribe).all(|(viewer, publisher)| {
+                let own = self.client(publisher).own.keys();
+                own.into_iter().all(|mid| self.slot(viewer, publisher, mid).is_some_and(|s| plays(s, publisher as u32)))
+            })
+    }
+
+    /// All slots of everybody.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.clients.iter().flat_map(|c| c.participant.subscriber.iter()).flat_map(|s| &s.slots)
+    }
+
+    /// Nothing that a decoder or a client would stumble over has come.
+    pub fn assert_clean(&self) {
+        let faults: Vec<String> = self.clients.iter().flat_map(|c| c.participant.faults()).collect();
+        assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults[..faults.len().min(12)].join("\n"));
+        assert_eq!(self.metrics.panics.value(), 0);
+    }
+
+    /// No video stood still for longer than `most` from `since` on, nor does it now.
+    pub fn assert_no_freeze(&self, since: Instant, most: Duration) {
+        for client in &self.clients {
+            for slot in client.participant.subscriber.iter().flat_map(|s| &s.slots) {
+                let Some(viewer) = slot.viewer() else { continue };
+                let freeze = viewer.freezes.iter().find(|(at, gap)| *at >= since && *gap > most);
+                let name = &client.participant.settings.name;
+                let at = freeze.map(|(at, gap)| (*at - self.start, *gap));
+                assert!(at.is_none(), "{name}, slot {}: froze, until {at:?} of virtual time", slot.mid);
+                let waiting = viewer.waiting(self.now);
+                assert!(waiting <= most, "{name}, slot {}: stands still for {waiting:?}", slot.mid);
+            }
+        }
+    }
+
+    /// The share of all audio frames that could not be played.
+    pub fn audio_gaps(&self) -> f64 {
+        let listeners = || self.slots().filter_map(|s| s.listener());
+        let (gaps, played) =
+            (listeners().map(|l| l.gaps()).sum::<u64>(), listeners().map(|l| l.stats.played).sum::<u64>());
+        gaps as f64 / (gaps + played).max(1) as f64
+    }
+}
+
+fn plays(slot: &Slot, publisher: u32) -> bool {
+    match slot.viewer() {
+        Some(viewer) => viewer.last().is_some_and(|l| l.tag.publisher == publisher),
+        None => slot.listener().is_some_and(|l| l.stats.played > 0),
+    }
+}
+
+fn server() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 7882))
+}
+
+/// What the engine sends, cut into datagrams.
+struct Outgoing(Vec<(SocketAddr, Vec<u8>)>);
+
+impl Sink for Outgoing {
+    fn transmit(&mut self, transmit: Transmit<'_>) {
+        let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        self.0.extend(transmit.contents.chunks(size).map(|c| (transmit.path.remote, c.to_vec())));
+    }
+}
