@@ -5,3 +5,7 @@ mod network;
 mod world;
 
 mod calls;
+mod losses;
+mod paths;
+mod switching;
+mod wrap;

@@ -57,6 +57,8 @@ pub struct Settings {
     pub seed: u64,
     /// May be shared by many: making one costs a millisecond.
     pub identity: LocalIdentity,
+    /// Offer no more slots than this: audio, video.
+    pub most_slots: (usize, usize),
     /// Restart ICE, or build connections anew, when they are lost.
     pub mends: bool,
 }
@@ -93,6 +95,8 @@ pub struct Participant {
     pub joined_at: Option<Instant>,
     next_review: Option<Instant>,
     socket_open: bool,
+    /// Publishers built so far: their media is told apart.
+    generation: u8,
 }
 
 #[derive(Default)]
@@ -145,6 +149,7 @@ impl Participant {
             joined_at: None,
             next_review: None,
             socket_open: false,
+            generation: 0,
         }
     }
 
@@ -446,7 +451,8 @@ impl Participant {
 
     fn note_need(&mut self, need: &Value) {
         let of = |key: &str| need[key].as_u64().unwrap_or_default() as usize;
-        self.need = (of("audio").max(self.need.0), of("video").max(self.need.1));
+        let most = self.settings.most_slots;
+        self.need = (of("audio").max(self.need.0).min(most.0), of("video").max(self.need.1).min(most.1));
     }
 
     fn bound(&mut self, binding: &Value) {
@@ -483,8 +489,9 @@ impl Participant {
         match pc {
             Pc::Pub => {
                 let tracks = &self.settings.publish;
-                let publisher = Publisher::new(transport, self.settings.id, epoch, &mut self.rng, tracks);
-                self.publisher = Some(publisher);
+                let id = (self.settings.id, self.generation);
+                self.generation = self.generation.wrapping_add(1);
+                self.publisher = Some(Publisher::new(transport, id, epoch, &mut self.rng, tracks));
             }
             Pc::Sub => self.subscriber = Some(Subscriber::new(transport, epoch, Ssrc(self.rng.random()))),
         }

@@ -5,6 +5,8 @@
 pub struct Tag {
     /// Whoever sends: chosen by the test, the same for all its tracks.
     pub publisher: u32,
+    /// Whoever begins anew counts this up.
+    pub generation: u8,
     /// Which track of theirs, and which encoding of it.
     pub track: u8,
     pub encoding: u8,
@@ -20,13 +22,13 @@ pub struct Tag {
 
 const MAGIC: u16 = 0xE8ED;
 /// Bytes that a tag takes.
-pub const TAG: usize = 25;
+pub const TAG: usize = 26;
 
 impl Tag {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend(MAGIC.to_be_bytes());
         out.extend(self.publisher.to_be_bytes());
-        out.extend([self.track, self.encoding, u8::from(self.keyframe)]);
+        out.extend([self.generation, self.track, self.encoding, u8::from(self.keyframe)]);
         out.extend(self.frame.to_be_bytes());
         out.extend(self.part.to_be_bytes());
         out.extend(self.parts.to_be_bytes());
@@ -37,19 +39,25 @@ impl Tag {
         let b: &[u8; TAG] = bytes.first_chunk()?;
         (b[..2] == MAGIC.to_be_bytes()).then(|| Self {
             publisher: u32::from_be_bytes([b[2], b[3], b[4], b[5]]),
-            track: b[6],
-            encoding: b[7],
-            keyframe: b[8] != 0,
-            frame: u32::from_be_bytes([b[9], b[10], b[11], b[12]]),
-            part: u16::from_be_bytes([b[13], b[14]]),
-            parts: u16::from_be_bytes([b[15], b[16]]),
-            micros: u64::from_be_bytes([b[17], b[18], b[19], b[20], b[21], b[22], b[23], b[24]]),
+            generation: b[6],
+            track: b[7],
+            encoding: b[8],
+            keyframe: b[9] != 0,
+            frame: u32::from_be_bytes([b[10], b[11], b[12], b[13]]),
+            part: u16::from_be_bytes([b[14], b[15]]),
+            parts: u16::from_be_bytes([b[16], b[17]]),
+            micros: u64::from_be_bytes([b[18], b[19], b[20], b[21], b[22], b[23], b[24], b[25]]),
         })
+    }
+
+    /// The same track, whichever encoding.
+    pub fn same_track(&self, other: &Self) -> bool {
+        (self.publisher, self.generation, self.track) == (other.publisher, other.generation, other.track)
     }
 
     /// The same encoding of the same track.
     pub fn same_source(&self, other: &Self) -> bool {
-        (self.publisher, self.track, self.encoding) == (other.publisher, other.track, other.encoding)
+        self.same_track(other) && self.encoding == other.encoding
     }
 }
 
@@ -93,6 +101,7 @@ mod tests {
     fn what_is_written_is_read() {
         let tag = Tag {
             publisher: 7,
+            generation: 3,
             track: 1,
             encoding: 2,
             keyframe: true,

@@ -119,7 +119,7 @@ pub struct PublishStats {
 pub struct Publisher {
     pub transport: Transport,
     pub stats: PublishStats,
-    id: u32,
+    id: (u32, u8),
     epoch: Epoch,
     tracks: Vec<Track>,
     transport_sequence: u16,
@@ -165,7 +165,8 @@ struct Kept {
 }
 
 impl Publisher {
-    pub fn new(transport: Transport, id: u32, epoch: Epoch, rng: &mut SmallRng, tracks: &[TrackConfig]) -> Self {
+    /// `id` marks the media: whose it is, and from which of their publishers.
+    pub fn new(transport: Transport, id: (u32, u8), epoch: Epoch, rng: &mut SmallRng, tracks: &[TrackConfig]) -> Self {
         let mut publisher = Self {
             transport,
             stats: PublishStats::default(),
@@ -334,7 +335,8 @@ impl Publisher {
         let micros = epoch.micros(now);
         for (encoding, stream) in track.streams.iter_mut().enumerate().filter(|(_, s)| !s.paused) {
             let tag = Tag {
-                publisher: *id,
+                publisher: id.0,
+                generation: id.1,
                 track: index as u8,
                 encoding: encoding as u8,
                 keyframe: false,
@@ -370,8 +372,10 @@ impl Publisher {
         if !self.transport.is_secure() || self.transport.failed {
             return transport;
         }
-        let frames = self.tracks.iter().filter(|t| !t.stopped && !t.muted).map(|t| t.next_frame);
-        earliest(frames.chain([transport, self.next_report]))
+        // What has not begun yet begins as soon as media can flow.
+        let ready = self.transport.connected_at;
+        let frames = self.tracks.iter().filter(|t| !t.stopped && !t.muted).map(|t| t.next_frame.or(ready));
+        earliest(frames.chain([transport, self.next_report.or(ready)]))
     }
 }
 

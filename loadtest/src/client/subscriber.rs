@@ -266,8 +266,9 @@ impl Subscriber {
         if !self.transport.is_secure() || self.transport.failed {
             return transport;
         }
+        let ready = self.transport.connected_at;
         let nacks = self.slots.iter().map(|s| s.nack.next_timeout());
-        earliest(nacks.chain([transport, self.next_report, self.next_review]))
+        earliest(nacks.chain([transport, self.next_report.or(ready), self.next_review.or(ready)]))
     }
 }
 

@@ -175,7 +175,7 @@ impl Viewer {
         self.stats.frames += 1;
         self.stats.keyframes += u64::from(first.tag.keyframe);
         if let Some(last) = self.last {
-            let same_track = (last.tag.publisher, last.tag.track) == (first.tag.publisher, first.tag.track);
+            let same_track = last.tag.same_track(&first.tag);
             self.stats.switches += u64::from(!same_track);
             self.stats.layer_switches += u64::from(same_track && last.tag.encoding != first.tag.encoding);
         }
