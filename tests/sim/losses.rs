@@ -49,7 +49,7 @@ fn five_percent_are_lost_on_a_long_path() {
 
 #[test]
 fn what_is_doubled_or_overtaken_is_put_right() {
-    let mut sim = Sim::new(120).duplicate(0.1).reorder(0.05).jitter(ms(20)).delay(ms(40));
+    let mut sim = Sim::new(120).bandwidth(20_000_000).duplicate(0.1).reorder(0.05).jitter(ms(20)).delay(ms(40));
     sim.join_many(3, &microphone_and_camera());
     sim.run_until(secs(5), "sound and picture", Sim::everybody_gets_everything);
     let since = sim.now;

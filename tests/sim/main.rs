@@ -1,10 +1,12 @@
 //! Calls in virtual time over bad networks, each from a seed: what a decoder would have seen is checked packet by packet.
 //!
 //! `SIM_SEED=7 cargo test --test sim NAME` runs one with another seed.
+mod heap;
 mod network;
 mod world;
 
 mod calls;
+mod endurance;
 mod losses;
 mod paths;
 mod switching;

@@ -1,11 +1,13 @@
 //! A room, an engine and clients in virtual time: no socket, no sleep. The clients speak the real JSON to the real room, so
 //! the negotiation is the real one.
+use crate::heap;
 use crate::network::{Conditions, Link};
 use exedra::engine::{Engine, Path, Sink, Transmit};
 use exedra::ids::RoomId;
 use exedra::metrics::{DropReason, ShardMetrics};
 use exedra::peer::LocalIdentity;
-use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomSettings, SocketId, messages};
+use exedra::rtp::header::{Datagram, classify};
+use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomLimits, RoomSettings, SocketId, messages};
 use loadtest::client::participant::Pc;
 use loadtest::client::subscriber::Slot;
 use loadtest::client::{Epoch, Participant, Settings, TrackConfig};
@@ -55,8 +57,23 @@ pub struct Sim {
     sockets: HashMap<SocketId, usize>,
     last_socket: u64,
     last_port: u16,
+    joins: u8,
     /// Datagrams that were handed to somebody.
     pub delivered: u64,
+    turn: Turn,
+    /// What each turn of the engine was, while it is not `None`.
+    pub turns: Option<Vec<Turn>>,
+}
+
+/// A batch of datagrams that the engine got, and what it did with them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turn {
+    /// Media packets that came in, and that went out.
+    pub packets_in: usize,
+    pub packets_out: usize,
+    /// There was something beside media, in or out.
+    pub control: bool,
+    pub allocations: u64,
 }
 
 pub struct Client {
@@ -117,13 +134,18 @@ impl Drop for Sim {
 }
 
 impl Sim {
-    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
     pub fn new(seed: u64) -> Self {
+        Self::with_limits(seed, RoomLimits::default())
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
+    pub fn with_limits(seed: u64, limits: RoomLimits) -> Self {
         let seed = std::env::var("SIM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(seed);
         let start = Instant::now();
         let metrics = Arc::new(ShardMetrics::default());
         let engine = Engine::new(start, NTP, seed, identity(), Arc::clone(&metrics), 64);
-        let settings = RoomSettings::new(identity().fingerprint().clone(), vec![server()]);
+        let mut settings = RoomSettings::new(identity().fingerprint().clone(), vec![server()]);
+        settings.limits = limits;
         let (settings, ids) = (Arc::new(settings), Arc::new(IdSource::default()));
         let room = Room::new(ROOM, "demo", settings, ids, StdRng::seed_from_u64(seed), WALL_MS);
         Self {
@@ -142,7 +164,10 @@ impl Sim {
             sockets: HashMap::new(),
             last_socket: 0,
             last_port: 10_000,
+            joins: 0,
             delivered: 0,
+            turn: Turn::default(),
+            turns: None,
         }
     }
 
@@ -205,8 +230,12 @@ impl Sim {
         for (pc, address) in Pc::BOTH.into_iter().zip(addresses) {
             self.addresses.insert(address, (index, pc));
         }
+        let mut participant = Participant::new(settings);
+        // Whoever takes the index of somebody who left is told apart from them.
+        participant.generation = self.joins.wrapping_mul(8);
+        self.joins = self.joins.wrapping_add(1);
         self.clients.push(Client {
-            participant: Participant::new(settings),
+            participant,
             up: Link::new(self.conditions),
             down: Link::new(self.conditions),
             socket: None,
@@ -277,6 +306,14 @@ impl Sim {
         self.with(client, |participant, _| participant.leave());
     }
 
+    /// Drops the last client, who has left.
+    pub fn forget(&mut self, client: usize) {
+        assert_eq!(client + 1, self.clients.len(), "only the last one");
+        self.close_socket(client);
+        self.clients.pop();
+        self.addresses.retain(|_, (owner, _)| *owner != client);
+    }
+
     fn next_address(&mut self) -> SocketAddr {
         self.last_port += 1;
         SocketAddr::from(([192, 0, 2, 9], self.last_port))
@@ -333,7 +370,7 @@ impl Sim {
             self.deliver(delivery.what);
         }
         if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
-            (any, server) = (true, true);
+            (any, server, self.turn.control) = (true, true, true);
             self.engine.handle_timeout(self.now);
         }
         if server {
@@ -363,7 +400,12 @@ impl Sim {
             What::Server { from, bytes } => {
                 self.delivered += 1;
                 let path = Path { socket: 0, remote: from, local_ip: None };
+                let is_media = classify(&bytes) == Datagram::Rtp;
+                self.turn.packets_in += usize::from(is_media);
+                self.turn.control |= !is_media;
+                let before = heap::count();
                 self.engine.handle_datagram(self.now, path, &bytes);
+                self.turn.allocations += heap::count() - before;
             }
             What::Client { to, bytes } => {
                 let Some(&(client, pc)) = self.addresses.get(&to) else { return };
@@ -432,7 +474,16 @@ impl Sim {
 
     fn after_engine(&mut self) {
         let mut out = Outgoing(Vec::new());
+        let before = heap::count();
         self.engine.flush(self.now, &mut out);
+        self.turn.allocations += heap::count() - before;
+        let media = out.0.iter().filter(|(_, bytes)| classify(bytes) == Datagram::Rtp).count();
+        self.turn.control |= media < out.0.len();
+        self.turn.packets_out = media;
+        let turn = std::mem::take(&mut self.turn);
+        if let Some(turns) = &mut self.turns {
+            turns.push(turn);
+        }
         for (to, bytes) in out.0 {
             let Some(&(client, _)) = self.addresses.get(&to) else { continue };
             let arrivals = self.clients[client].down.send(self.now, bytes.len(), &mut self.rng);
@@ -568,6 +619,7 @@ struct Outgoing(Vec<(SocketAddr, Vec<u8>)>);
 impl Sink for Outgoing {
     fn transmit(&mut self, transmit: Transmit<'_>) {
         let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-        self.0.extend(transmit.contents.chunks(size).map(|c| (transmit.path.remote, c.to_vec())));
+        let datagrams = transmit.contents.chunks(size);
+        heap::uncounted(|| self.0.extend(datagrams.map(|c| (transmit.path.remote, c.to_vec()))));
     }
 }

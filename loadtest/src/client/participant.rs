@@ -95,8 +95,8 @@ pub struct Participant {
     pub joined_at: Option<Instant>,
     next_review: Option<Instant>,
     socket_open: bool,
-    /// Publishers built so far: their media is told apart.
-    generation: u8,
+    /// Counts the publishers that are built: their media is told apart.
+    pub generation: u8,
 }
 
 #[derive(Default)]
