@@ -153,7 +153,8 @@ impl Engine {
         if let Some(nack) = &mut stream.nack {
             nack.handle_packet(now, seq);
         }
-        if packet.frame.keyframe && packet.frame.frame_start {
+        // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
+        if stream.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
             stream.keyframes.satisfied();
             if let Some(nack) = &mut stream.nack {
                 nack.forget_before(seq);

@@ -336,7 +336,7 @@ mod tests {
         let t = start();
         let mut f = Forwarder::new(Kind::Video, 100);
         f.set_target(Some(A), false);
-        let mut map = |f: &mut Forwarder, seq: u64, keyframe| {
+        let map = |f: &mut Forwarder, seq: u64, keyframe| {
             let at = t + Duration::from_millis(40 * seq);
             f.map(A, SeqNo(seq), &packet(Codec::Vp8, 3_600 * seq as u32, keyframe, seq as u16), at)
         };
