@@ -10,7 +10,7 @@ use rtcp::receiver_report::ReceiverReport;
 use rtcp::sender_report::SenderReport;
 use rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 use serde_json::{Value, json};
-use support::media::{PARTS, Source, picture, read_opus, read_vp8};
+use support::media::{PARTS, Source, assert_one_stream, picture, read_opus, read_vp8};
 use support::peer::{Incoming, OPUS, Peer, Rtcp, SrtpProtectionProfile, VP8, rtp_seq, rtp_ssrc};
 use support::room::Room;
 use support::{drops, hostile, within};
@@ -128,16 +128,6 @@ fn slots_of(sdp: &str) -> (Vec<SlotInfo>, Vec<SlotInfo>) {
         if section.starts_with("audio") { audio.push(slot) } else { video.push(slot) }
     }
     (audio, video)
-}
-
-/// Holds that packets of a slot are one stream without end: its numbers go up by one, its time never back.
-fn assert_one_stream(packets: &[rtp::Packet]) {
-    for pair in packets.windows(2) {
-        let (last, next) = (&pair[0].header, &pair[1].header);
-        assert_eq!(next.sequence_number, last.sequence_number.wrapping_add(1), "{last:?} {next:?}");
-        assert!(next.timestamp.wrapping_sub(last.timestamp) < 90_000 * 5, "{last:?} {next:?}");
-        assert_eq!((next.ssrc, next.payload_type), (last.ssrc, last.payload_type));
-    }
 }
 
 /// Holds that nothing of a slot comes twice or out of order; packets may be missing.

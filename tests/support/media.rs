@@ -33,7 +33,7 @@ pub struct Source {
 impl Source {
     pub fn new(label: u8, ssrc: u32, payload_type: u8) -> Self {
         // Near the wrap of all that wraps, so that a short test crosses it.
-        let (seq, timestamp) = (0xffd0_u16.wrapping_add(u16::from(label)), 0xfffe_0000);
+        let (seq, timestamp) = (0xffe0 + u16::from(label % 16), 0xfffe_0000);
         Self { label, ssrc, payload_type, seq, timestamp, frame: 0 }
     }
 
@@ -104,6 +104,16 @@ pub fn read_vp8(payload: &[u8]) -> Content {
 /// The picture id and TL0PICIDX of a VP8 payload of a [`Source`].
 pub fn picture(payload: &[u8]) -> (u16, u8) {
     (u16::from_be_bytes([payload[2], payload[3]]) & 0x7fff, payload[4])
+}
+
+/// Holds that packets of a slot are one stream without end: its numbers go up by one, its time never back.
+pub fn assert_one_stream(packets: &[Packet]) {
+    for pair in packets.windows(2) {
+        let (last, next) = (&pair[0].header, &pair[1].header);
+        assert_eq!(next.sequence_number, last.sequence_number.wrapping_add(1), "{last:?} {next:?}");
+        assert!(next.timestamp.wrapping_sub(last.timestamp) < 90_000 * 5, "{last:?} {next:?}");
+        assert_eq!((next.ssrc, next.payload_type), (last.ssrc, last.payload_type));
+    }
 }
 
 /// Reads an Opus payload of a [`Source`], and holds every byte of it against what was sent.

@@ -3,27 +3,11 @@ pub mod hostile;
 pub mod media;
 pub mod peer;
 pub mod room;
+pub mod server;
 
-use exedra::config::{self, Invocation};
-use exedra::server::{self, RunningServer};
-use std::time::Duration;
+pub use server::{start, within};
 
-/// The bound of every wait: generous, for it is reached only by a test that fails.
-pub const PATIENCE: Duration = Duration::from_secs(15);
-
-/// The whole server, in this process, on free ports of the loopback interface.
-pub async fn start() -> RunningServer {
-    let args = ["exedra", "--http", "127.0.0.1:0", "--udp", "127.0.0.1:0"].map(std::ffi::OsString::from);
-    match config::load(args, []) {
-        Ok(Invocation::Serve(config)) => server::start(*config).await.unwrap(),
-        other => panic!("{other:?}"),
-    }
-}
-
-/// `what`, or a panic that says what did not come.
-pub async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
-}
+use exedra::server::RunningServer;
 
 /// The sum of a counter of `/metrics` over its labels, of those that have `label` in them.
 pub async fn metric(server: &RunningServer, name: &str, label: &str) -> u64 {

@@ -1,5 +1,5 @@
 //! A client of the room's socket. What it hears waits until a test asks for it.
-use super::within;
+use super::server::within;
 use exedra::server::RunningServer;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
