@@ -82,11 +82,22 @@ fn a_packet_allocates_nothing() {
     sim.run(secs(3));
     let turns = sim.turns.take().unwrap_or_default();
     let media: Vec<_> = turns.iter().filter(|t| !t.control && t.packets_in > 0).collect();
-    let (packets_in, out): (usize, usize) = (media.iter().map(|t| t.packets_in).sum(), media.iter().map(|t| t.packets_out).sum());
+    let (packets_in, out): (usize, usize) =
+        (media.iter().map(|t| t.packets_in).sum(), media.iter().map(|t| t.packets_out).sum());
     let all: u64 = turns.iter().map(|t| t.allocations).sum();
-    println!("{} turns of media alone, {packets_in} packets in, {out} out; {all} allocations in all {} turns", media.len(), turns.len());
+    println!(
+        "{} turns of media alone, {packets_in} packets in, {out} out; {all} allocations in all {} turns",
+        media.len(),
+        turns.len()
+    );
     assert!(media.len() > 80 && out >= 50 * packets_in, "{} turns, {packets_in} in, {out} out", media.len());
     let guilty: Vec<_> = media.iter().filter(|t| t.allocations > 0).collect();
-    assert!(guilty.is_empty(), "{} of {} turns allocated: {:?}", guilty.len(), media.len(), &guilty[..guilty.len().min(5)]);
+    assert!(
+        guilty.is_empty(),
+        "{} of {} turns allocated: {:?}",
+        guilty.len(),
+        media.len(),
+        &guilty[..guilty.len().min(5)]
+    );
     sim.assert_clean();
 }

@@ -1,13 +1,13 @@
 //! Bad networks.
 use crate::calls::microphone_and_camera;
-use crate::world::{Sim, ms, secs};
+use crate::world::{Sim, ms, secs, seeds};
 use loadtest::client::TrackConfig;
 
 /// The promise: 5% random loss on every path, audio gaps below 1%, no freeze of over a second.
 #[test]
 fn five_percent_of_everything_is_lost() {
-    for seed in 0..3 {
-        let mut sim = Sim::new(100 + seed).loss(0.05).delay(ms(20)).jitter(ms(5));
+    for seed in seeds(100, 3) {
+        let mut sim = Sim::new(seed).loss(0.05).delay(ms(20)).jitter(ms(5));
         sim.join_many(3, &microphone_and_camera());
         sim.run_until(secs(10), "sound and picture", Sim::everybody_gets_everything);
         let since = sim.now;

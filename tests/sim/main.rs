@@ -6,6 +6,7 @@ mod network;
 mod world;
 
 mod calls;
+mod chaos;
 mod endurance;
 mod losses;
 mod paths;

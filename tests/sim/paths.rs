@@ -1,6 +1,6 @@
 //! Networks that change or go away while a call goes on.
 use crate::calls::microphone_and_camera;
-use crate::world::{Sim, ms, secs};
+use crate::world::{Sim, ms, secs, seeds};
 use loadtest::client::participant::Pc;
 
 fn call(seed: u64) -> Sim {
@@ -49,8 +49,8 @@ fn an_ice_restart_is_not_noticed() {
 /// A restart together with another address, while packets are lost.
 #[test]
 fn a_restart_elsewhere_on_a_bad_network() {
-    for seed in 0..4 {
-        let mut sim = Sim::new(420 + seed).delay(ms(30)).loss(0.05);
+    for seed in seeds(420, 4) {
+        let mut sim = Sim::new(seed).delay(ms(30)).loss(0.05);
         sim.join_many(2, &microphone_and_camera());
         sim.run_until(secs(10), "sound and picture", Sim::everybody_gets_everything);
         let since = sim.now;

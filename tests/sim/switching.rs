@@ -1,6 +1,6 @@
 //! Slots that show another source: a decoder must not notice.
 use crate::calls::microphone_and_camera;
-use crate::world::{Sim, ms, secs};
+use crate::world::{Sim, ms, secs, seeds};
 use loadtest::client::TrackConfig;
 use loadtest::client::video::Viewer;
 use rand::rngs::StdRng;
@@ -43,8 +43,8 @@ fn another_source_is_the_same_stream() {
 
 #[test]
 fn another_source_is_the_same_stream_on_a_bad_network() {
-    for seed in 0..3 {
-        switch_around(Sim::new(210 + seed).loss(0.03).reorder(0.03).jitter(ms(10)).delay(ms(30)), 15, 3_000);
+    for seed in seeds(210, 3) {
+        switch_around(Sim::new(seed).loss(0.03).reorder(0.03).jitter(ms(10)).delay(ms(30)), 15, 3_000);
     }
 }
 

@@ -6,8 +6,8 @@ use exedra::engine::{Engine, Path, Sink, Transmit};
 use exedra::ids::RoomId;
 use exedra::metrics::{DropReason, ShardMetrics};
 use exedra::peer::LocalIdentity;
-use exedra::rtp::header::{Datagram, classify};
 use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomLimits, RoomSettings, SocketId, messages};
+use exedra::rtp::header::{Datagram, classify};
 use loadtest::client::participant::Pc;
 use loadtest::client::subscriber::Slot;
 use loadtest::client::{Epoch, Participant, Settings, TrackConfig};
@@ -31,6 +31,17 @@ pub fn ms(n: u64) -> Duration {
 }
 pub fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
+}
+
+/// `SIM_SEED`, if it is set.
+fn given_seed() -> Option<u64> {
+    std::env::var("SIM_SEED").ok().and_then(|s| s.parse().ok())
+}
+
+/// As many seeds from `first` on; only the given one, if one is given.
+pub fn seeds(first: u64, count: u64) -> impl Iterator<Item = u64> {
+    let range = given_seed().map_or(first..first + count, |seed| seed..seed + 1);
+    range.into_iter()
 }
 
 /// One certificate serves all simulated servers and clients: making one is slow, and none of this is about certificates.
@@ -140,7 +151,7 @@ impl Sim {
 
     #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
     pub fn with_limits(seed: u64, limits: RoomLimits) -> Self {
-        let seed = std::env::var("SIM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(seed);
+        let seed = given_seed().unwrap_or(seed);
         let start = Instant::now();
         let metrics = Arc::new(ShardMetrics::default());
         let engine = Engine::new(start, NTP, seed, identity(), Arc::clone(&metrics), 64);

@@ -1,11 +1,14 @@
 //! What a listener would have heard.
 use super::payload::Tag;
+use super::video::REBASED;
 use exedra::rtp::SeqNo;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A packet that comes later than this after it was sent comes too late to be played.
 const TOO_LATE: Duration = Duration::from_millis(600);
+/// After so many microseconds without a frame the slot may have shown something else meanwhile.
+const RESTED_MICROS: u64 = 200_000;
 /// Packets that are remembered to check their successors.
 const REMEMBERED: usize = 256;
 
@@ -97,7 +100,10 @@ impl Listener {
             let wrong = match a.same_source(&b) {
                 true => {
                     let elapsed = (b.micros.saturating_sub(a.micros) * 48_000 / 1_000_000) as i32;
-                    b.frame != a.frame.wrapping_add(1) || (step - elapsed).abs() > 2
+                    // A slot that was taken away and given back meanwhile has begun anew.
+                    let rested = b.micros.saturating_sub(a.micros) > RESTED_MICROS;
+                    let most = if rested { REBASED * 48 } else { 2 };
+                    b.frame != a.frame.wrapping_add(1) && !rested || (step - elapsed).abs() > most
                 }
                 false => step <= 0,
             };

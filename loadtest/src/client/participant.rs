@@ -95,6 +95,8 @@ pub struct Participant {
     pub joined_at: Option<Instant>,
     next_review: Option<Instant>,
     socket_open: bool,
+    /// The hello on this socket has been answered.
+    welcomed: bool,
     /// Counts the publishers that are built: their media is told apart.
     pub generation: u8,
 }
@@ -149,13 +151,14 @@ impl Participant {
             joined_at: None,
             next_review: None,
             socket_open: false,
+            welcomed: false,
             generation: 0,
         }
     }
 
     /// A socket to the server is open: says hello, and comes back to its session if it has one.
     pub fn socket_opened(&mut self) {
-        self.socket_open = true;
+        (self.socket_open, self.welcomed) = (true, false);
         self.out.clear();
         self.unanswered.retain(|_, asked| asked.what != What::Hello);
         let resume = self.session.as_ref();
@@ -168,7 +171,7 @@ impl Participant {
     }
 
     pub fn socket_closed(&mut self) {
-        self.socket_open = false;
+        (self.socket_open, self.welcomed) = (false, false);
         self.out.clear();
     }
 
@@ -359,6 +362,7 @@ impl Participant {
 
     fn welcomed(&mut self, now: Instant, data: &Value) {
         let text = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
+        self.welcomed = true;
         self.joined_at.get_or_insert(now);
         self.next_review.get_or_insert(now + REVIEW);
         self.session = Some((text("session"), text("secret")));
@@ -604,7 +608,8 @@ impl Participant {
     fn ask(&mut self, kind: &str, data: Value, what: What) {
         self.next_id += 1;
         let text = json!({"id": self.next_id, "type": kind, "data": data}).to_string();
-        if self.socket_open {
+        // What is asked before the welcome goes out after it, with what else has no answer yet.
+        if self.socket_open && (self.welcomed || what == What::Hello) {
             self.out.push_back(text.clone());
         }
         self.unanswered.insert(self.next_id, Asked { text, what });

@@ -13,6 +13,9 @@ pub const FREEZE: Duration = Duration::from_millis(500);
 /// Freezes that are remembered one by one.
 const MAX_FREEZES: usize = 256;
 
+/// How far, in milliseconds, a slot that begins anew may be off its old line of time: what the server cannot know of the delay.
+pub(super) const REBASED: i32 = 500;
+
 /// A packet of a slot, opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VideoPacket {
@@ -243,7 +246,9 @@ fn wrong_order(a: &VideoPacket, b: &VideoPacket) -> Option<&'static str> {
     }
     if same_source && a.marker && b.tag.frame == a.tag.frame.wrapping_add(1) {
         let elapsed = (b.tag.micros.saturating_sub(a.tag.micros) * 90_000 / 1_000_000) as i32;
-        return ((step - elapsed).abs() > 4).then_some("a timestamp that does not follow the capture");
+        // A slot that was taken away and given back meanwhile has begun anew, by the server's clock.
+        let most = if b.tag.keyframe { REBASED * 90 } else { 4 };
+        return ((step - elapsed).abs() > most).then_some("a timestamp that does not follow the capture");
     }
     // Another source, or another part of the same one.
     (!b.tag.keyframe).then_some("a source that does not begin with a keyframe")
