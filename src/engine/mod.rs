@@ -196,11 +196,11 @@ impl Engine {
         if self.batch.opened.len() < ingress::MAX_PACKET {
             self.batch.opened = vec![0; ingress::MAX_PACKET]; // It was taken out while it was read.
         }
-        // Whatever the batch was in the middle of is lost; the streams' fresh packets stay in their histories.
-        for index in std::mem::take(&mut self.batch.streams) {
-            if let Some(stream) = self.streams.get_mut(index) {
-                stream.fresh.clear();
-            }
+        // Whatever the batch was in the middle of is lost. All streams are looked through: a flush had taken the list of those
+        // with fresh packets, and one that kept some would never be put on it again.
+        self.batch.streams.clear();
+        for (_, stream) in &mut self.streams {
+            stream.fresh.clear();
         }
         for index in std::mem::take(&mut self.batch.peers) {
             if let Some(peer) = self.peers.get_mut(index) {

@@ -11,6 +11,8 @@ use crate::rtp::codec::Codec;
 use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::twcc::TwccRecorder;
 use crate::rtp::{SeqNo, Ssrc};
+use slab::Slab;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,11 @@ pub(super) struct Peer {
     pub room: RoomId,
     pub association: Association,
     pub path: Option<Path>,
+    /// All addresses that are the peer's.
+    pub paths: Vec<Path>,
     pub connected: bool,
+    /// Our user name fragments, the latest last.
+    pub ufrags: Vec<Box<str>>,
     /// Our canonical name on this connection (RFC 7022).
     pub cname: String,
     pub receive: Vec<ReceiveMedia>,
@@ -34,7 +40,7 @@ pub(super) struct Peer {
     pub published: Vec<(Mid, usize)>,
     /// Known SSRCs. A handful: a scan beats a hash.
     pub ssrcs: Vec<(Ssrc, Source)>,
-    pub repairs: Vec<RepairStream>,
+    pub repairs: Slab<RepairStream>,
     pub clock: PeerClock,
     /// Made by the first packet with a transport-wide number.
     pub twcc: Option<TwccRecorder>,
@@ -61,7 +67,7 @@ pub(super) struct Peer {
 pub(super) enum Source {
     /// Index of a stream.
     Media(usize),
-    /// Index in the peer's `repairs`.
+    /// Key in the peer's `repairs`.
     Repair(usize),
 }
 
@@ -100,6 +106,8 @@ pub(super) struct Repair {
 /// A receive m-line of the subscriber: an RTP stream that never changes its SSRC.
 pub(super) struct Slot {
     pub media: SendMedia,
+    /// Its m-line is gone; a new one may take its place.
+    pub retired: bool,
     pub track: Option<usize>,
     pub forwarder: Forwarder,
     /// Next sequence number of the RTX stream.
@@ -126,6 +134,7 @@ impl Slot {
         let two_byte = media.extensions.iter().any(|(_, id)| id > 14);
         Self {
             media,
+            retired: false,
             track: None,
             forwarder,
             next_repair: SeqNo(u64::from(first_repair & 0x7fff)),
@@ -145,7 +154,8 @@ impl Slot {
     /// The payload types for `codec` on this slot.
     pub fn payload(&mut self, codec: Codec) -> Option<&CodecParameters> {
         if self.payload.as_ref().is_none_or(|(cached, _)| *cached != codec) {
-            let found = self.media.codecs.iter().find(|c| c.codec == codec)?;
+            let exact = self.media.codecs.iter().find(|c| c.codec == codec);
+            let found = exact.or_else(|| self.media.codecs.iter().find(|c| c.codec.decodes(codec)))?;
             self.payload = Some((codec, found.clone()));
         }
         self.payload.as_ref().map(|(_, parameters)| parameters)
@@ -170,14 +180,22 @@ impl Slot {
 }
 
 impl Peer {
+    /// Indices of its streams: a copy, so that they can be changed on the way.
+    pub fn streams(&self) -> SmallVec<[usize; 8]> {
+        let media = self.ssrcs.iter().filter_map(|(_, source)| match source {
+            Source::Media(stream) => Some(*stream),
+            Source::Repair(_) => None,
+        });
+        media.collect()
+    }
     pub fn rtt_or_default(&self) -> Duration {
         self.rtt.unwrap_or(DEFAULT_RTT)
     }
     pub fn slot_by_mid(&self, mid: &Mid) -> Option<usize> {
-        self.slots.iter().position(|s| s.media.mid == *mid)
+        self.slots.iter().position(|s| !s.retired && s.media.mid == *mid)
     }
     pub fn slot_by_ssrc(&self, ssrc: Ssrc) -> Option<usize> {
-        self.slots.iter().position(|s| s.media.ssrc == ssrc)
+        self.slots.iter().position(|s| !s.retired && s.media.ssrc == ssrc)
     }
     pub fn track_on(&self, media: usize) -> Option<usize> {
         let mid = &self.receive.get(media)?.mid;

@@ -15,6 +15,9 @@ impl Engine {
     pub(super) fn handle_rtcp(&mut self, now: Instant, index: usize, datagram: &[u8]) -> Result<(), DropReason> {
         let inbound = self.peers[index].association.inbound().ok_or(DropReason::SrtpBeforeKeys)?;
         let len = inbound.open_rtcp(datagram, &mut self.batch.opened)?;
+        // A viewer on libnice (GStreamer) checks its path every 25 s only: its reports are what says that it is there.
+        self.peers[index].association.alive(now);
+        self.handle_association(now, index);
         // Taken out while it is read, because what it says changes the engine.
         let opened = std::mem::take(&mut self.batch.opened);
         let mut result = Ok(());

@@ -8,7 +8,7 @@ impl Engine {
     pub(super) fn stats(&mut self, now: Instant, index: usize) -> PeerStats {
         let profile = self.peers[index].association.outbound().map(|o| o.profile().name().to_owned());
         let peer = &self.peers[index];
-        let received = self.streams.iter().filter(|(_, s)| s.peer == index).map(|(_, s)| StreamStats {
+        let received = peer.streams().into_iter().map(|at| &self.streams[at]).map(|s| StreamStats {
             mid: peer.receive.get(s.media).map(|m| m.mid.to_string()).unwrap_or_default(),
             track: s.track.map(|t| self.tracks[t].id.to_string()),
             rid: s.rid.as_ref().map(Rid::to_string),
@@ -23,7 +23,7 @@ impl Engine {
             jitter_ms: f64::from(s.reception.jitter_ticks()) * 1_000.0 / f64::from(s.kind.clock_rate()),
             bitrate_bps: if s.is_live(now) { s.rate.bps() as u64 } else { 0 },
         });
-        let sent = peer.slots.iter().map(|slot| {
+        let sent = peer.slots.iter().filter(|slot| !slot.retired).map(|slot| {
             let current = slot.forwarder.current().and_then(|key| self.streams.get(key.index as usize));
             StreamStats {
                 mid: slot.media.mid.to_string(),

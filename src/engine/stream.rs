@@ -21,8 +21,6 @@ pub(super) const STREAM_SILENCE: Duration = Duration::from_secs(1);
 /// One SSRC of a publisher; what comes on its RTX SSRC is put in here too.
 pub(super) struct ReceiveStream {
     pub key: StreamKey,
-    /// Index of the publishing peer.
-    pub peer: usize,
     /// Index in the peer's `receive` list.
     pub media: usize,
     pub track: Option<usize>,
@@ -61,11 +59,10 @@ pub(super) struct StoredInfo {
 }
 
 impl ReceiveStream {
-    pub fn new(now: Instant, key: StreamKey, peer: usize, media: usize, ssrc: Ssrc, codec: Codec, nack: bool) -> Self {
+    pub fn new(now: Instant, key: StreamKey, media: usize, ssrc: Ssrc, codec: Codec, nack: bool) -> Self {
         let kind = codec.kind();
         Self {
             key,
-            peer,
             media,
             track: None,
             ssrc,

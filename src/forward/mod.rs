@@ -72,6 +72,12 @@ impl Forwarder {
         }
     }
 
+    /// Nothing is forwarded for a while (muted, or the subscriber is gone). What comes after starts like a new source, so that the
+    /// packets in between leave no hole in the numbers.
+    pub fn pause(&mut self) {
+        self.runs.close();
+    }
+
     pub fn target(&self) -> Option<StreamKey> {
         self.target
     }
@@ -310,6 +316,41 @@ mod tests {
         // What the subscriber asks for again is found on either side.
         assert_eq!(f.origin(SeqNo(1)).map(|(s, i, _)| (s, i)), Some((A, SeqNo(501))));
         assert_eq!(f.origin(SeqNo(3)).map(|(s, i, _)| (s, i)), Some((B, SeqNo(10))));
+    }
+
+    #[test]
+    fn a_pause_leaves_no_hole() {
+        let t = start();
+        let mut f = Forwarder::new(Kind::Audio, 0);
+        f.set_target(Some(A), false);
+        f.map(A, SeqNo(10), &packet(Codec::Opus, 9_600, false, 0), t).unwrap();
+        f.pause();
+        let later = t + Duration::from_secs(10);
+        let after = f.map(A, SeqNo(510), &packet(Codec::Opus, 489_600, false, 0), later).unwrap();
+        assert_eq!((after.seq, after.timestamp), (SeqNo(1), 489_600));
+        assert_eq!(f.origin(SeqNo(0)).map(|(_, i, _)| i), Some(SeqNo(10)));
+    }
+
+    #[test]
+    fn what_came_in_a_pause_has_no_number() {
+        let t = start();
+        let mut f = Forwarder::new(Kind::Video, 100);
+        f.set_target(Some(A), false);
+        let map = |f: &mut Forwarder, seq: u64, keyframe| {
+            let at = t + Duration::from_millis(40 * seq);
+            f.map(A, SeqNo(seq), &packet(Codec::Vp8, 3_600 * seq as u32, keyframe, seq as u16), at)
+        };
+        map(&mut f, 1, true).unwrap();
+        map(&mut f, 2, false).unwrap();
+        f.pause();
+        f.pause();
+        assert!(f.awaits_keyframe());
+        assert_eq!(map(&mut f, 9, false), Err(DropReason::AwaitingKeyframe));
+        let resumed = map(&mut f, 10, true).unwrap();
+        assert_eq!((resumed.seq, resumed.timestamp), (SeqNo(102), 36_000));
+        assert_eq!(map(&mut f, 5, false), Err(DropReason::OldSource), "it came late");
+        let origins: Vec<_> = (100..103).filter_map(|out| Some(f.origin(SeqNo(out))?.1)).collect();
+        assert_eq!(origins, [SeqNo(1), SeqNo(2), SeqNo(10)]);
     }
 
     #[test]

@@ -74,11 +74,6 @@ impl Association {
         self.ice.update(now, &config.ice);
     }
 
-    /// True if checks may name this user name fragment of ours.
-    pub fn answers_to(&self, ufrag: &str) -> bool {
-        self.ice.answers_to(ufrag)
-    }
-
     /// Takes a STUN datagram, from anywhere.
     pub fn handle_stun(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), DropReason> {
         if self.failed {

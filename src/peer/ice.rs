@@ -116,12 +116,6 @@ impl IceAgent {
         self.selected
     }
 
-    /// True if checks may name this user name fragment of ours: the present one, and before an ICE restart has been taken up
-    /// the one that is still in use.
-    pub fn answers_to(&self, ufrag: &str) -> bool {
-        self.local.ufrag == ufrag || self.previous.as_ref().is_some_and(|old| old.ufrag == ufrag)
-    }
-
     /// True if a genuine check has come on this path.
     pub fn knows(&self, path: &Path) -> bool {
         self.paths.iter().any(|known| same_tuple(&known.path, path))

@@ -65,6 +65,7 @@ impl Room {
         self.expect(at, participant);
         let welcome = self.welcome(participant, false, 0, true);
         self.answer_socket(socket, id, &welcome.ok_or_else(internal));
+        self.tell_newcomer(participant);
         Ok(())
     }
 
@@ -106,6 +107,7 @@ impl Room {
     /// Tells the others.
     pub(super) fn announce(&mut self, participant: ParticipantId) {
         if let Some(joined) = self.participants.get(&participant).map(Participant::message) {
+            tracing::info!(%participant, name = ?joined.name, "joined");
             self.tell_those(&Event::ParticipantJoined(joined), |p| p.id != participant);
         }
     }
@@ -120,11 +122,10 @@ impl Room {
             participant.expires = expiry(at, claims.expires_ms);
         }
         let Some(session) = participant.session_mut() else { return };
+        tracing::info!(participant = %id, seq, "resumed");
         let old = session.socket.replace(socket);
         (session.lost_at, session.heard, session.next_ping) = (None, at.now, at.now + ping);
-        // Who has applied nothing (a reloaded page) knows nothing that events could be applied to.
-        let reaches = if seq == 0 { None } else { session.log.since(seq) };
-        let missed = reaches.map(|events| events.map(|(n, text)| text.numbered(n)).collect::<Vec<_>>());
+        let missed = session.log.since(seq).map(|events| events.map(|(n, text)| text.numbered(n)).collect::<Vec<_>>());
         let last = session.log.last();
         if let Some(old) = old {
             self.index.sockets.remove(&old);
@@ -254,6 +255,7 @@ impl Room {
         if self.speakers.leave(id) {
             self.tell_speakers();
         }
+        tracing::info!(participant = %id, ?why, "left");
         self.stale.reranked = true;
         self.tell_all(&Event::ParticipantLeft(ParticipantLeft { participant: id.to_string(), why }));
     }

@@ -113,6 +113,7 @@ impl Room {
         if let Some(participant) = self.participants.get_mut(&id) {
             participant.link_mut(pc).peer = Some(peer);
         }
+        tracing::info!(participant = %id, ?pc, %peer, "connects");
         self.command(Command::AddPeer { peer, room: self.id, config: Box::new(config) });
     }
 
@@ -297,10 +298,14 @@ impl Room {
         self.stale.subscribers.insert(id);
     }
 
-    /// Slots that are gone: the engine knows by its new configuration, the client and the tracks are told here.
+    /// Slots that are gone: nothing is sent on them any more.
     pub(super) fn drop_slots(&mut self, id: ParticipantId, gone: Slots) {
+        let peer = self.participants.get(&id).and_then(|p| p.subscriber.link.peer);
         for slot in gone.iter() {
             let Some(bound) = slot.bound else { continue };
+            if let Some(peer) = peer {
+                self.command(Command::Bind { peer, mid: slot.mid.clone(), track: None });
+            }
             self.unwatch(bound.candidate.track, id);
             self.stale.states.insert((id, bound.candidate.track));
             self.tell(id, &Event::SlotBind(super::membership::binding(slot.mid.as_str(), None, Why::View)));

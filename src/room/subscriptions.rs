@@ -213,6 +213,14 @@ impl Room {
         }
     }
 
+    /// The snapshot has it already; the event spares a simple client to look there.
+    pub(super) fn tell_newcomer(&mut self, id: ParticipantId) {
+        let need = self.participants.get(&id).map(|p| p.subscriber.need);
+        if let Some(need) = need.filter(|n| *n != SlotsNeed::default()) {
+            self.tell(id, &Event::SlotsNeed(need));
+        }
+    }
+
     /// A `view` came: what is told of any track may change, also where its slot does not.
     pub(super) fn view_changed(&mut self, id: ParticipantId) {
         self.reconcile(id);

@@ -44,6 +44,18 @@ const pictureRuns = (page, selector, count = 10) =>
     count,
   );
 
+/** Pictures only change their sizes and places: for two seconds, none of them goes away. */
+async function nobodyVanishes(page) {
+  const gone = await page.evaluate(async () => {
+    const off = new Set();
+    for (const until = performance.now() + 2000; performance.now() < until; await new Promise(requestAnimationFrame)) {
+      for (const tile of document.querySelectorAll('.tile[data-video=off]')) off.add(tile.getAttribute('aria-label'));
+    }
+    return [...off];
+  });
+  assert.deepEqual(gone, [], 'pictures that went away');
+}
+
 const labelled = (page, text, selector = OTHERS) =>
   page.waitForFunction((css, part) => [...document.querySelectorAll(css)].some((tile) => tile.getAttribute('aria-label').includes(part)), { timeout: 10_000 }, selector, text);
 const unlabelled = (page, text, selector = OTHERS) =>
@@ -145,9 +157,11 @@ scenario('six people, one of them in Firefox: the page shows them all', { timeou
   await stage.screenshot(ada, 'app-six');
   await ada.keyboard.press('l');
   await ada.waitForSelector('.stage[data-layout=stage]');
+  await nobodyVanishes(ada);
   await stage.screenshot(ada, 'app-six-stage');
   await ada.keyboard.press('p');
   await ada.waitForFunction(() => /Flo/.test(document.querySelector('.panel')?.innerText));
+  await nobodyVanishes(ada);
   await stage.screenshot(ada, 'app-six-people');
 });
 

@@ -30,8 +30,8 @@ scenario('three people join and leave, and the others go on undisturbed', { time
   const dee = await stage.guest({ name: 'Dee', id: 4 });
   await allSeeAll(ada, bob, dee);
   await dee.page.close(); // a tab that is just closed
-  const undisturbed = await ada.sees(bob, { fresh: 200 }, 30_000);
-  smooth(undisturbed, { what: 'Ada of Bob' });
+  await ada.sees(bob, { fresh: 200 }, 30_000);
+  await smooth(ada, bob);
   await ada.until('room.participants.size === 2', 60_000);
   await bob.leave();
   await ada.until('room.participants.size === 1 && room.tracks.size === 2');

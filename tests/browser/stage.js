@@ -160,8 +160,14 @@ export class Guest {
   }
 
   /** Judges what follows on its own. */
-  restart(of) {
-    return this.page.evaluate((name) => bench.probes.get(name).restart(), of.name ?? of);
+  async restart(of) {
+    await of.page?.evaluate(() => bench.sources.get('camera').restart());
+    await this.page.evaluate((name) => bench.probes.get(name).restart(), of.name ?? of);
+  }
+
+  /** What its camera drew since the last restart. */
+  camera() {
+    return this.page.evaluate(() => bench.sources.get('camera').report());
   }
 
   /** Waits until the expression, given `room`, is true in the page. */

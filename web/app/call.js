@@ -29,6 +29,7 @@ export class Call {
       { down: () => this._talk(true), up: () => this._talk(false) },
     );
     this._listen();
+    this._stayAwake();
     this._stage.update();
     this._render();
     this._onState(room.state);
@@ -57,7 +58,7 @@ export class Call {
     return h(
       'div',
       { class: 'call' },
-      h('header', { class: 'call-head' }, h('span', { class: 'brand' }, logo()), h('h1', { class: 'room-title' }, this._roomName), h('button', { class: 'button button-quiet copy-link', type: 'button', 'aria-label': 'Copy the link of this room', onclick: () => this.copyLink() }, icon('link'), h('span', {}, 'Copy link')), this._count),
+      h('header', { class: 'call-head' }, h('span', { class: 'brand' }, logo()), h('h1', { class: 'room-title' }, this._roomName), h('button', { class: 'button button-quiet copy-link', type: 'button', 'aria-label': 'Copy link to this room', onclick: () => this.copyLink() }, icon('link'), h('span', {}, 'Copy link')), this._count),
       h('main', { class: 'call-main' }, this._stage.element, this._banner, this._alone, this._unblock),
       this._aside,
       h('nav', { class: 'bar', 'aria-label': 'Controls' }, h('div', { class: 'bar-group' }, b.mic, b.cam, b.share, b.hand), h('div', { class: 'bar-group' }, b.chat, b.people, b.layout, h('div', { class: 'menu-anchor' }, b.more)), b.leave),
@@ -77,7 +78,6 @@ export class Call {
       more: button('more', 'more', 'More', '', undefined),
       leave: button('leave', 'leave', 'Leave the room', '', () => this._leave()),
     };
-    buttons.share.hidden = !navigator.mediaDevices?.getDisplayMedia;
     buttons.leave.classList.add('round-leave');
     return buttons;
   }
@@ -111,11 +111,26 @@ export class Call {
     on('trackUpdated trackSubscribed trackUnsubscribed trackState', (track) => (stage.tileOf(track.participant, track.source === 'screen' ? 'screen' : 'camera')?.render(), this._people.render()));
     on('speakers', (participants) => (stage.spoke(participants), this._people.render()));
     on('state', (state) => this._onState(state));
+    on('youUpdated', all);
     on('audioBlocked', () => this._renderBlocked());
     on('error', (error) => toast(error.message, { icon: 'warning' }));
     media.addEventListener('change', tiles);
     this._offs.push(() => media.removeEventListener('change', tiles));
+    // Any gesture will do; the button only says so.
+    const unblock = () => room.audioBlocked && room.startAudio();
+    for (const gesture of ['pointerup', 'keyup']) {
+      document.addEventListener(gesture, unblock);
+      this._offs.push(() => document.removeEventListener(gesture, unblock));
+    }
     this._renderBlocked();
+  }
+
+  /** A phone must not fall asleep in a meeting. The lock is lost with every change of tab. */
+  _stayAwake() {
+    const ask = () => document.visibilityState === 'visible' && navigator.wakeLock?.request('screen').then((lock) => (this._wakeLock = lock), () => {});
+    document.addEventListener('visibilitychange', ask);
+    this._offs.push(() => (document.removeEventListener('visibilitychange', ask), this._wakeLock?.release().catch(() => {})));
+    ask();
   }
 
   /** Joins and leaves: calm, and not for a whole crowd at once, nor for everybody when we come back ourselves. */
@@ -144,7 +159,9 @@ export class Call {
     badge.hidden = count === 0;
     setText(badge, count > 99 ? '99+' : String(count));
     setAttribute(this._buttons.chat, 'aria-label', count ? `Chat, ${count} unread` : 'Chat');
-    if (message) toast(`${message.name}: ${message.text.length > 90 ? `${message.text.slice(0, 90)}…` : message.text}`, { icon: 'chat', quiet: true, action: { label: 'Open', run: () => this._panel !== 'chat' && this._show('chat') } });
+    if (!message) return;
+    this._chatToast?.(); // the latest is enough
+    this._chatToast = toast(`${message.name}: ${message.text.length > 90 ? `${message.text.slice(0, 90)}…` : message.text}`, { icon: 'chat', quiet: true, action: { label: 'Open', run: () => this._panel !== 'chat' && this._show('chat') } });
   }
 
   _onState(state) {
@@ -168,6 +185,7 @@ export class Call {
   // ------------------------------------------------------------------------------------------------ what one does
 
   async _toggle(kind) {
+    if (this._buttons[kind].hidden) return toast('You are here to watch and listen.');
     await this._media.toggle(kind);
     const { error, on } = this._media[kind];
     const what = kind === 'mic' ? 'Microphone' : 'Camera';
@@ -177,7 +195,7 @@ export class Call {
 
   /** Held space bar: speak for as long as it is held. */
   _talk(down) {
-    if (down) this._talking = !this._media.mic.on;
+    if (down) this._talking = !this._media.mic.on && !this._buttons.mic.hidden;
     if (this._talking) this._media.set('mic', down);
     if (!down) this._talking = false;
   }
@@ -209,6 +227,7 @@ export class Call {
       setText(this._panelTitle, which === 'chat' ? 'Chat' : 'People');
       this._panelBody.replaceChildren((which === 'chat' ? this._chat : this._people).element);
     }
+    if (this._panel === 'chat') this._chatToast?.();
     this._chat.setOpen(this._panel === 'chat');
     this._renderBar();
     if (this._panel === 'people') this._aside.querySelector('.people-invite').focus({ preventScroll: true });
@@ -237,11 +256,16 @@ export class Call {
     setText(this._count, count === 1 ? 'Only you' : `${count} people`);
     this._alone.hidden = count !== 1 || this._media.screen.length > 0 || this._room.state.phase !== 'live';
     this._people.render();
+    this._renderBlocked();
     this._renderBar();
   }
 
   _renderBar() {
     const { _buttons: b, _media: media, _room: room } = this;
+    const mayPublish = room.grants.publish !== false;
+    for (const button of [b.mic, b.cam]) button.hidden = !mayPublish;
+    b.share.hidden = !mayPublish || !navigator.mediaDevices?.getDisplayMedia;
+    this._chat.setAllowed(room.grants.say !== false);
     toggle(b.mic, media.mic.on, ['mic', 'micOff'], ['Turn your microphone off', 'Turn your microphone on'], 'm');
     toggle(b.cam, media.cam.on, ['camera', 'cameraOff'], ['Turn your camera off', 'Turn your camera on'], 'v');
     const sharing = media.screen.length > 0;
@@ -262,7 +286,7 @@ export class Call {
   }
 
   _renderBlocked() {
-    this._unblock.hidden = !this._room.audioBlocked;
+    this._unblock.hidden = !this._room.audioBlocked || this._room.participants.size < 2;
   }
 }
 

@@ -16,7 +16,9 @@ export class Chat {
     this._unread = 0;
     this._open = false;
     this._last = null;
-    this._list = h('ol', { class: 'chat-list', role: 'log', 'aria-label': 'Messages', 'aria-live': 'off', tabindex: '0' });
+    this._list = h('ol', {});
+    // New lines are announced by ourselves, with who said them.
+    this._log = h('div', { class: 'chat-list', role: 'log', 'aria-label': 'Messages', 'aria-live': 'off', tabindex: '0' }, this._list);
     this._empty = h('p', { class: 'panel-empty' }, 'Nothing has been said yet. Messages are for those who are here now, and are gone when the room is.');
     this._field = h('textarea', { class: 'input', id: 'chat-text', rows: 1, maxlength: MAX_CHARS, placeholder: 'Write to everybody', 'aria-label': 'Message to everybody', enterkeyhint: 'send', onkeydown: (event) => this._onKey(event), oninput: () => this._grow() });
     this._send = h('button', { class: 'icon-button', type: 'submit', 'aria-label': 'Send' }, icon('send'));
@@ -24,8 +26,8 @@ export class Chat {
       'div',
       { class: 'chat' },
       this._empty,
-      this._list,
-      h('form', { class: 'chat-form', onsubmit: (event) => (event.preventDefault(), this._submit()) }, this._field, this._send),
+      this._log,
+      (this._form = h('form', { class: 'chat-form', onsubmit: (event) => (event.preventDefault(), this._submit()) }, this._field, this._send)),
     );
     for (const message of room.messages) this._add(message, true);
     this._off = room.on('message', (message) => this._add(message, false));
@@ -35,13 +37,18 @@ export class Chat {
     this._off();
   }
 
+  /** Whether one may write, or only read. */
+  setAllowed(allowed) {
+    this._form.hidden = !allowed;
+  }
+
   /** The panel is, or is not, in view. */
   setOpen(open) {
     this._open = open;
     if (!open) return;
     this._unread = 0;
     this._onUnread(0);
-    this._list.scrollTop = this._list.scrollHeight;
+    this._log.scrollTop = this._log.scrollHeight;
     this._field.focus({ preventScroll: true });
   }
 
@@ -51,7 +58,7 @@ export class Chat {
     if (!text) return;
     const mine = this._room.participants.get(message.participant)?.isLocal ?? false;
     const name = mine ? 'You' : this._room.nameOf(message.participant) || 'Somebody';
-    const atEnd = this._list.scrollHeight - this._list.scrollTop - this._list.clientHeight < 60;
+    const atEnd = this._log.scrollHeight - this._log.scrollTop - this._log.clientHeight < 60;
     const together = this._last?.participant === message.participant && message.atMs - this._last.atMs < TOGETHER_MS;
     this._list.append(
       h(
@@ -63,7 +70,7 @@ export class Chat {
     );
     this._last = message;
     this._empty.hidden = true;
-    if (atEnd || mine) this._list.scrollTop = this._list.scrollHeight;
+    if (atEnd || mine) this._log.scrollTop = this._log.scrollHeight;
     if (old || mine) return;
     announce(`${name}: ${text}`);
     if (!this._open) this._onUnread(++this._unread, { name, text });

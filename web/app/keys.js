@@ -5,7 +5,7 @@ export class Keys {
   constructor(actions, hold) {
     this._held = false;
     this._down = (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event) || document.querySelector('dialog[open]')) return;
+      if (event.ctrlKey || event.metaKey || event.altKey || (isTyping(event) && event.key !== 'Escape') || document.querySelector('dialog[open]')) return;
       if (event.key === ' ' && !(event.target instanceof HTMLButtonElement) && event.target.tagName !== 'SUMMARY') {
         event.preventDefault();
         if (!this._held && !event.repeat) {

@@ -45,7 +45,8 @@ export class Lobby {
       if (!name || this._joining) return this._name.focus();
       this._joining = true;
       this._render();
-      remember({ name, mic: this._media.mic.on, cam: this._media.cam.on });
+      const { mic, cam } = this._media;
+      remember({ name, ...(!mic.error && { mic: mic.on }), ...(!cam.error && { cam: cam.on }) });
       this._join(name);
     };
     return h(
@@ -94,6 +95,7 @@ export class Lobby {
       swapIcon(button, device.on ? on : off);
       setAttribute(button, 'aria-pressed', String(device.on));
       setAttribute(button, 'aria-label', device.on ? `Turn ${label} off` : `Turn ${label} on`);
+      setAttribute(button, 'data-off', !device.on);
       setAttribute(button, 'data-problem', Boolean(device.error));
     }
     setText(this._hint, this._says(mic, cam));
@@ -106,6 +108,7 @@ export class Lobby {
 
   _says(mic, cam) {
     if (cam.busy || mic.busy) return 'Starting… the browser may ask you.';
+    if (cam.error && cam.error.message === mic.error?.message) return `Camera and microphone: ${cam.error.message} You can join without.`;
     const trouble = [cam.error && `Camera: ${cam.error.message}`, mic.error && `Microphone: ${mic.error.message}`].filter(Boolean);
     if (trouble.length) return `${trouble.join(' ')} You can join without.`;
     return cam.on ? '' : 'Your camera is off.';

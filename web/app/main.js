@@ -76,7 +76,7 @@ async function enter({ room: roomName, token, name }) {
     if (mine !== generation) return;
     media.leave();
     sessionStorage.removeItem(IN_ROOM);
-    goLobby(error.message);
+    goLobby(error.code === 'unauthorized' ? `${room.state.text} Ask for a new link to this room.` : error.message);
     return;
   }
   if (mine !== generation) return room.leave();
@@ -130,6 +130,7 @@ addEventListener('popstate', () => {
   route();
 });
 addEventListener('pagehide', () => {
-  if (window.exedra?.state.phase === 'live' && media) remember({ mic: media.mic.on, cam: media.cam.on });
+  if (window.exedra?.state.phase !== 'live' || !media) return;
+  for (const kind of ['mic', 'cam']) if (!media[kind].error) remember({ [kind]: media[kind].on });
 });
 route();

@@ -94,7 +94,14 @@ export class LocalMedia extends EventTarget {
   async _settle(kind) {
     const device = this[kind];
     if (device.on && (!device.track || device.stale || device.track.readyState === 'ended')) await this._open(kind);
-    await this._publish(kind);
+    try {
+      await this._publish(kind);
+    } catch (error) {
+      if (error.code !== 'forbidden') throw error;
+      device.on = false; // here to watch and listen
+      device.track?.stop();
+      device.track = null;
+    }
     if (!device.on && device.track && kind === 'cam') this._close(device); // the light goes out
     this._changed();
   }
@@ -135,7 +142,7 @@ export class LocalMedia extends EventTarget {
 
   async _publish(kind) {
     const room = this._room;
-    if (!room || room.state.phase === 'ended') return;
+    if (!room || room.state.phase === 'ended' || room.grants.publish === false) return;
     const device = this[kind];
     const local = room.localTrack(kind === 'mic' ? 'microphone' : 'camera');
     if (!local) {

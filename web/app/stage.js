@@ -3,6 +3,8 @@ import { capacity, duo, grid, stage } from './layout.js';
 import { Tile } from './tiles.js';
 
 const GAP = 10;
+/** The stage changes to who has been the loudest for this long: a cough or a "yes" does not take it. */
+const TAKES_STAGE_MS = 1500;
 
 /** All tiles of a room and where they are. */
 export class Stage {
@@ -17,6 +19,9 @@ export class Stage {
     this.pinned = null;
     /** Who spoke last, latest first: they keep a place when there is not enough. */
     this._spoke = [];
+    /** Who has the stage by speaking, and who is about to. */
+    this._speaker = null;
+    this._next = { id: null, since: 0 };
     this._rest = h('button', { class: 'tile tile-rest', type: 'button', hidden: true });
     this.element = h('section', { class: 'stage', 'aria-label': 'Pictures', tabindex: '-1' }, this._rest);
     this._observer = new ResizeObserver(() => this._place());
@@ -24,6 +29,7 @@ export class Stage {
   }
 
   close() {
+    clearTimeout(this._nextTimer);
     this._observer.disconnect();
     for (const tile of this._tiles.values()) tile.close();
   }
@@ -54,6 +60,18 @@ export class Stage {
     const ids = participants.filter((participant) => !participant.isLocal).map(({ id }) => id);
     this._spoke = [...ids, ...this._spoke.filter((id) => !ids.includes(id))].slice(0, 50);
     for (const tile of this._tiles.values()) tile.render();
+    this._takeStage(ids[0] ?? null);
+  }
+
+  _takeStage(id) {
+    if (this._next.id !== id) {
+      this._next = { id, since: Date.now() };
+      clearTimeout(this._nextTimer);
+      if (id !== null) this._nextTimer = setTimeout(() => this._takeStage(id), TAKES_STAGE_MS + 50);
+    }
+    const free = !this._tiles.has(`${this._speaker}/camera`);
+    if (id === null || id === this._speaker || (!free && Date.now() - this._next.since < TAKES_STAGE_MS)) return;
+    this._speaker = id;
     if (this.mode === 'stage') this._place();
   }
 
@@ -95,8 +113,7 @@ export class Stage {
     const screen = screens.findLast((tile) => !tile.isLocal) ?? (this.mode === 'stage' ? screens[0] : undefined);
     if (screen) return screen;
     if (this.mode !== 'stage' || tiles.length < 2) return null;
-    const spoke = this._spoke.map((id) => this._tiles.get(`${id}/camera`)).find(Boolean);
-    return spoke ?? tiles.find((tile) => !tile.isLocal) ?? null;
+    return this._tiles.get(`${this._speaker}/camera`) ?? tiles.find((tile) => !tile.isLocal) ?? null;
   }
 
   _place() {

@@ -47,7 +47,7 @@ export interface PublishOptions {
   dtx?: boolean;
   /** Opus in stereo. */
   stereo?: boolean;
-  /** Audio with redundancy (RFC 2198), against loss. */
+  /** Audio with redundancy (RFC 2198), against loss: twice the bytes, a tenth of the gaps. Default: for microphones. */
   red?: boolean;
   muted?: boolean;
 }
@@ -201,7 +201,7 @@ export class LocalTrack {
   /** The encodings that somebody watches; null: all. */
   readonly wanted: string[] | null;
   setMuted(muted: boolean): Promise<void>;
-  /** Sends another source in its place, or nothing, without negotiation. */
+  /** Sends another source in its place, or nothing. A picture of quite another size becomes another track of the room: `id` changes. */
   replace(track: MediaStreamTrack | null): Promise<void>;
   unpublish(): Promise<void>;
 }

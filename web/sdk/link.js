@@ -21,12 +21,13 @@ export class Link extends Emitter {
    * @param {'pub' | 'sub'} options.role
    * @param {import('./signal.js').Signal} options.signal
    * @param {(pc: RTCPeerConnection) => void} options.build
+   * @param {() => boolean} [options.allowed] false: there is no right to it, so nothing is offered
    * @param {() => any[] | undefined} [options.tracks] the `tracks` of a negotiate
    * @param {(answer: any) => void} [options.answered]
    * @param {(sdp: string) => string} [options.mapAnswer]
    * @param {any} [options.RTCPeerConnection]
    */
-  constructor({ role, signal, build, tracks = () => undefined, answered = () => {}, mapAnswer = (sdp) => sdp, RTCPeerConnection = globalThis.RTCPeerConnection }) {
+  constructor({ role, signal, build, allowed = () => true, tracks = () => undefined, answered = () => {}, mapAnswer = (sdp) => sdp, RTCPeerConnection = globalThis.RTCPeerConnection }) {
     super();
     this.role = role;
     this.rev = 0;
@@ -38,6 +39,7 @@ export class Link extends Emitter {
     this.state = 'idle';
     this._signal = signal;
     this._build = build;
+    this._allowed = allowed;
     this._tracks = tracks;
     this._answered = answered;
     this._mapAnswer = mapAnswer;
@@ -153,6 +155,10 @@ export class Link extends Emitter {
     if (pc !== this.pc) return;
     await pc.setLocalDescription(offer);
     await this._signal.ready();
+    if (!this._allowed()) {
+      this._dirty = false;
+      return;
+    }
     if (pc !== this.pc || this._dirty) return; // more was asked for while we waited: offer it all together
     const rev = ++this.rev;
     const sdp = /** @type {RTCSessionDescription} */ (pc.localDescription).sdp;

@@ -7,6 +7,11 @@ export class Participant {
   /** @param {any} wire @param {boolean} isLocal */
   constructor(wire, isLocal) {
     this.name = '';
+    this.joinedAt = 0;
+    /** @type {Record<string, any>} */
+    this.attributes = {};
+    /** @type {'live' | 'lost'} */
+    this.connection = 'live';
     this.id = /** @type {string} */ (wire.participant);
     this.isLocal = isLocal;
     /** What it publishes, by track id. @type {Map<string, Track>} */
@@ -21,10 +26,8 @@ export class Participant {
   /** @param {any} wire */
   apply(wire) {
     this.name = String(wire.name ?? '');
-    /** @type {Record<string, any>} */
     this.attributes = wire.attributes ?? {};
     this.joinedAt = Number(wire.joinedAtMs ?? 0);
-    /** @type {'live' | 'lost'} */
     this.connection = wire.connection ?? 'live';
   }
 
@@ -58,6 +61,8 @@ export class Track {
     this.why = '';
     /** @type {any} */
     this.layer = null;
+    this.muted = false;
+    this.simulcast = false;
     this.apply(wire);
   }
 

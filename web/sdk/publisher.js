@@ -14,7 +14,7 @@ import { Link } from './link.js';
  * @property {string} [codec] preferred codec, such as `VP9`
  * @property {boolean} [dtx] Opus sends next to nothing in silence
  * @property {boolean} [stereo] for music and shared sound
- * @property {boolean} [red] audio with redundancy (RFC 2198), against loss
+ * @property {boolean} [red] audio with redundancy (RFC 2198), against loss; default: for microphones
  * @property {boolean} [muted]
  */
 
@@ -37,6 +37,15 @@ export class LocalTrack extends Emitter {
     /** @type {RTCRtpTransceiver | null} */
     this.transceiver = null;
     this.ended = false;
+    /** The size of the latest picture. */
+    this.size = { width: 1280, height: 720 };
+    this.measure();
+  }
+
+  /** Keeps the size of the picture, for when there is none. */
+  measure() {
+    const { width, height } = this.mediaStreamTrack?.getSettings?.() ?? {};
+    if (width && height) this.size = { width, height };
   }
 
   /** @param {boolean} muted */
@@ -47,7 +56,8 @@ export class LocalTrack extends Emitter {
   }
 
   /**
-   * Sends another source in its place (another camera), or nothing (null), without negotiation.
+   * Sends another source in its place (another camera), or nothing (null). That takes no negotiation, unless the new picture is so much
+   * larger or smaller that other encodings are due: then it becomes another track of the room, and `id` changes.
    * @param {MediaStreamTrack | null} track
    */
   async replace(track) {
@@ -56,7 +66,7 @@ export class LocalTrack extends Emitter {
       track.enabled = !this.muted;
       hint(track, this.options);
     }
-    await this.transceiver?.sender.replaceTrack(track);
+    await this._publisher.replaced(this);
   }
 
   /** Takes it out of the room. The MediaStreamTrack is left to you. */
@@ -88,7 +98,8 @@ export class Publisher extends Emitter {
 
   /** @param {MediaStreamTrack} track @param {PublishOptions} options */
   async publish(track, options) {
-    const local = new LocalTrack(this, track, { ...options, simulcast: options.simulcast ?? options.source === 'camera' });
+    const { source, simulcast = source === 'camera', red = source === 'microphone' } = options;
+    const local = new LocalTrack(this, track, { ...options, simulcast, red });
     track.enabled = !local.muted;
     hint(track, local.options);
     this.tracks.push(local);
@@ -105,6 +116,17 @@ export class Publisher extends Emitter {
       throw new ExedraError('limit_reached', 'The server does not take another track.', { retryable: false });
     }
     return local;
+  }
+
+  /** A local track has another source. @param {LocalTrack} local */
+  async replaced(local) {
+    const before = shapeOf(local);
+    local.measure();
+    if (!local.transceiver || !this.link.pc || shapeOf(local) === before) return local.transceiver?.sender.replaceTrack(local.mediaStreamTrack);
+    this._keepSpare(local.transceiver, before);
+    local.id = local.wanted = null;
+    this._attach(this.link.pc, local);
+    await this.link.negotiate();
   }
 
   /** @param {LocalTrack} local */
@@ -153,8 +175,7 @@ export class Publisher extends Emitter {
 
   /** @param {RTCPeerConnection} pc @param {LocalTrack} local */
   _attach(pc, local) {
-    const encodings = encodingsFor(local);
-    const spare = this._spare.get(shapeOf(local, encodings))?.pop();
+    const spare = this._spare.get(shapeOf(local))?.pop();
     if (spare) {
       local.transceiver = spare;
       spare.direction = 'sendonly';
@@ -162,7 +183,7 @@ export class Publisher extends Emitter {
       this._setActive(spare, () => true).catch(report);
       return;
     }
-    const transceiver = pc.addTransceiver(local.mediaStreamTrack ?? local.kind, { direction: 'sendonly', sendEncodings: encodings });
+    const transceiver = pc.addTransceiver(local.mediaStreamTrack ?? local.kind, { direction: 'sendonly', sendEncodings: encodingsFor(local) });
     local.transceiver = transceiver;
     preferCodecs(transceiver, local);
     if (local.source === 'screen') preferResolution(transceiver.sender);
@@ -172,11 +193,13 @@ export class Publisher extends Emitter {
   _forget(local) {
     local.ended = true;
     this.tracks = this.tracks.filter((track) => track !== local);
-    const { transceiver } = local;
-    if (!transceiver) return;
+    if (local.transceiver) this._keepSpare(local.transceiver, shapeOf(local));
+  }
+
+  /** @param {RTCRtpTransceiver} transceiver @param {string} shape */
+  _keepSpare(transceiver, shape) {
     transceiver.sender.replaceTrack(null).catch(report);
     transceiver.direction = 'inactive';
-    const shape = shapeOf(local, encodingsFor(local));
     this._spare.set(shape, [...(this._spare.get(shape) ?? []), transceiver]);
   }
 
@@ -237,21 +260,20 @@ export class Publisher extends Emitter {
 /**
  * The encodings of a track. Browsers leave out layers of a small picture (Chromium sends two of three at 640x360, and not the
  * last one), so we ask for no more than they give.
- * @param {LocalTrack} local
+ * @param {{options: PublishOptions, kind: string, size: {width: number, height: number}}} local
  * @returns {RTCRtpEncodingParameters[]}
  */
 export function encodingsFor(local) {
-  const { options, kind, mediaStreamTrack } = local;
+  const { options, kind, size } = local;
   if (kind === 'audio') return [options.maxBitrate ? { maxBitrate: options.maxBitrate } : {}];
-  const { height = 720, width = 1280 } = mediaStreamTrack?.getSettings?.() ?? {};
-  const lines = Math.min(height, width);
-  const best = options.maxBitrate ?? bitrateFor(lines, options.source);
+  const pixels = size.width * size.height;
+  const best = options.maxBitrate ?? bitrateFor(Math.min(size.height, size.width), options.source);
   const rate = options.maxFramerate ? { maxFramerate: options.maxFramerate } : {};
   const full = { maxBitrate: best, ...rate };
-  if (!options.simulcast || lines < 270) return [full];
+  if (!options.simulcast || pixels < 480 * 270) return [full];
   const half = { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: Math.round(best / 4), ...rate };
   const top = { rid: 'f', scaleResolutionDownBy: 1, ...full };
-  if (lines < 540) return [half, top];
+  if (pixels < 960 * 540) return [half, top];
   return [{ rid: 'q', scaleResolutionDownBy: 4, maxBitrate: Math.max(100_000, Math.round(best / 16)), ...rate }, half, top];
 }
 
@@ -264,9 +286,9 @@ function bitrateFor(lines, source) {
   return lines >= 360 ? 800_000 : 400_000;
 }
 
-/** Transceivers of equal shape stand in for each other. @param {LocalTrack} local @param {RTCRtpEncodingParameters[]} encodings */
-function shapeOf(local, encodings) {
-  return [local.source, local.kind, encodings.map((e) => e.rid ?? '-').join('')].join('/');
+/** Transceivers of equal shape stand in for each other. @param {LocalTrack} local */
+function shapeOf(local) {
+  return [local.source, local.kind, encodingsFor(local).map((e) => e.rid ?? '-').join('')].join('/');
 }
 
 /** @param {MediaStreamTrack} track @param {PublishOptions} options */

@@ -53,7 +53,7 @@ export class Room extends Emitter {
     this._signal = new Signal({ url, credentials: () => this._credentials(), client: options.client, WebSocket: options.WebSocket });
     const shared = { signal: this._signal, RTCPeerConnection: options.RTCPeerConnection };
     this._publisher = new Publisher(shared);
-    this._subscriber = new Subscriber(shared);
+    this._subscriber = new Subscriber({ ...shared, allowed: () => this.grants.subscribe !== false });
     this._view = new ViewReporter((view) => this._signal.request('view', view, { bound: true }));
     this._audio = new AudioOutput();
     this._wire();
@@ -255,12 +255,14 @@ export class Room extends Emitter {
     signal.on('bye', (/** @type {any} */ bye) => this.emit('bye', bye));
     signal.on('down', (/** @type {any} */ down) => {
       this._down = down;
+      if (this._joinedOnce) this._onSpeakers([]); // nobody is heard
       this._updateState();
     });
     signal.on('ended', (/** @type {any} */ ended) => this._onEnded(ended));
     for (const link of [publisher.link, subscriber.link]) {
       link.on('state', () => this._updateState());
-      link.on('failed', (/** @type {ExedraError} */ error) => this.emit('error', error));
+      // Who publishes without the right to is told by `publish`.
+      link.on('failed', (/** @type {ExedraError} */ error) => error.code !== 'forbidden' && this.emit('error', error));
     }
     subscriber.on('bound', (/** @type {any} */ slot, /** @type {any} */ now, /** @type {any} */ before) => this._onBound(slot, now, before));
     subscriber.on('slots', () => this.options.playAudio !== false && audio.update(subscriber.slots));
@@ -378,7 +380,7 @@ export class Room extends Emitter {
     };
     if (Object.hasOwn(handlers, type)) handlers[type](data);
     this.emit('event', type, data);
-    this._store.touch();
+    if (type !== 'speakers' && type !== 'quality') this._store.touch(); // these come all the time, and pagehide saves too
   }
 
   /** Makes our state that of the snapshot, and tells each difference like an event. @param {any} snapshot @param {boolean} stored */
@@ -528,7 +530,9 @@ export class Room extends Emitter {
 
   /** @param {any} you */
   _onYou(you) {
+    const before = this.grants;
     this.grants = you.grants ?? {};
+    if (before.subscribe === false && this.grants.subscribe) this._subscriber.prepare();
     this.emit('youUpdated', this.grants);
   }
 
@@ -537,12 +541,13 @@ export class Room extends Emitter {
   _updateState() {
     if (this._signal.phase === 'ended') return;
     const broken = [this._publisher.link, this._subscriber.link].some((link) => link.state === 'broken');
+    if (broken) this._mediaSince ??= Date.now();
     if (this._down) {
       const phase = this._joinedOnce ? 'reconnecting' : 'connecting';
-      this._setState(describe({ phase, why: this._down.why, since: this._down.since, attempt: this._down.attempt }));
+      const since = Math.min(this._down.since, this._mediaSince ?? Infinity);
+      this._setState(describe({ phase, why: this._down.why, since, attempt: this._down.attempt }));
     } else if (broken) {
-      this._mediaSince ??= Date.now();
-      this._setState(describe({ phase: 'reconnecting', why: 'media', since: this._mediaSince, attempt: 1 }));
+      this._setState(describe({ phase: 'reconnecting', why: 'media', since: this._mediaSince ?? Date.now(), attempt: 1 }));
     } else if (this._joinedOnce) {
       // A path that is being tried again after it broke is not live until it is connected.
       const healing = this._mediaSince !== undefined && [this._publisher.link, this._subscriber.link].some((link) => link.state === 'connecting');

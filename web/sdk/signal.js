@@ -249,6 +249,11 @@ export class Signal extends Emitter {
 
   /** `hello` was refused. @param {ExedraError} error */
   _onRefused(error) {
+    if (error.code === 'unauthorized' && this.session) {
+      // It may be only the session that is not ours (another token, another identity): join anew.
+      this.session = null;
+      return this._lost('protocol', 0);
+    }
     if (error.code === 'unauthorized' || error.code === 'forbidden' || (!error.retryable && error.code !== 'conflict')) {
       this.end(error.code, error);
       return;

@@ -17,7 +17,7 @@ const RECONNECTING = {
 const ENDED = {
   left: 'You left the room.',
   replaced: 'You joined from somewhere else, and this page was signed out.',
-  unauthorized: 'This invitation is not valid, or no longer.',
+  unauthorized: 'The room wants an invitation, and yours is missing or not valid any more.',
   forbidden: 'You are not allowed into this room.',
   not_found: 'There is no such room.',
   limit_reached: 'The room is full.',

@@ -34,6 +34,7 @@ function path(report) {
 
 /** @param {RTCStatsReport | undefined} report @param {string} type @param {Map<any, any>} tracks mid -> track id */
 function streams(report, type, tracks) {
+  /** @type {any[]} */
   const list = [];
   for (const entry of report?.values() ?? []) {
     if (entry.type !== type) continue;

@@ -31,8 +31,8 @@ export class Slot {
  * Emits `bound(slot, trackId, previousTrackId)`, `slots()` when there are new ones, and what Link emits through `link`.
  */
 export class Subscriber extends Emitter {
-  /** @param {{signal: import('./signal.js').Signal, RTCPeerConnection?: any}} options */
-  constructor({ signal, RTCPeerConnection }) {
+  /** @param {{signal: import('./signal.js').Signal, allowed: () => boolean, RTCPeerConnection?: any}} options */
+  constructor({ signal, allowed, RTCPeerConnection }) {
     super();
     /** @type {Slot[]} in the order of their m-lines */
     this.slots = [];
@@ -41,7 +41,7 @@ export class Subscriber extends Emitter {
     this._need = { ...EXPECTED };
     /** @type {Array<'audio' | 'video'>} */
     this._expected = [];
-    this.link = new Link({ role: 'sub', signal, RTCPeerConnection, build: (pc) => this._build(pc), answered: () => this._apply() });
+    this.link = new Link({ role: 'sub', signal, allowed, RTCPeerConnection, build: (pc) => this._build(pc), answered: () => this._apply() });
   }
 
   /** Makes the offer, before or after the welcome. */

@@ -3,6 +3,8 @@
 const DEBOUNCE_MS = 80;
 /** A tab that was left for a moment comes back with its pictures running. */
 const HIDDEN_AFTER_MS = 3_000;
+/** A picture that is out of view only while a layout moves it goes on. */
+const OUT_OF_VIEW_AFTER_MS = 600;
 /** Sizes are told in steps, so that a window being dragged does not ask for something new with every pixel. */
 const STEP = 16;
 
@@ -14,7 +16,7 @@ export class ViewReporter {
   /** @param {(view: any) => Promise<any>} send */
   constructor(send) {
     this._send = send;
-    /** @type {Map<HTMLVideoElement, {track: {id: string}, visible: boolean, priority?: number, fps?: number}>} */
+    /** @type {Map<HTMLVideoElement, {track: {id: string}, visible: boolean, leaving?: any, priority?: number, fps?: number}>} */
     this._elements = new Map();
     /** @type {Record<string, any>} */
     this._wish = {};
@@ -35,7 +37,7 @@ export class ViewReporter {
   /** @param {HTMLVideoElement} element @param {{id: string}} track @param {{priority?: number, fps?: number}} [options] */
   add(element, track, options = {}) {
     const known = this._elements.get(element);
-    this._elements.set(element, { track, visible: known?.visible ?? true, ...options });
+    this._elements.set(element, { track, visible: known?.visible ?? true, leaving: known?.leaving, ...options });
     this._used = true;
     if (!known) {
       this._resize?.observe(element);
@@ -113,8 +115,18 @@ export class ViewReporter {
   _onIntersection(entries) {
     for (const { target, isIntersecting } of entries) {
       const known = this._elements.get(/** @type {HTMLVideoElement} */ (target));
-      if (known) known.visible = isIntersecting;
+      if (!known) continue;
+      clearTimeout(known.leaving);
+      if (isIntersecting) known.visible = true;
+      else known.leaving = setTimeout(() => this._leave(/** @type {HTMLVideoElement} */ (target)), OUT_OF_VIEW_AFTER_MS);
     }
+    this.schedule();
+  }
+
+  /** @param {HTMLVideoElement} element */
+  _leave(element) {
+    const known = this._elements.get(element);
+    if (known) known.visible = false;
     this.schedule();
   }
 

@@ -43,7 +43,7 @@ pub struct Resume {
     pub session: String,
     /// The secret of the welcome.
     pub secret: String,
-    /// The last event that the client has applied. 0 asks for a snapshot.
+    /// The last event that the client has applied; 0 for none.
     pub seq: u64,
 }
 

@@ -22,7 +22,7 @@ fn what_was_missed_follows_the_answer() {
     assert_eq!(brief_of(&world.read(ann)), ["participant.joined p2 live"]);
     world.input(Input::SocketClosed { socket: ann });
     world.publish(ben, 2);
-    let (ann, texts) = resume(&mut world, &welcome, 1, claims(None, "Ann"));
+    let (ann, texts) = resume(&mut world, &welcome, 2, claims(None, "Ann"));
     assert_eq!(
         brief_of(&texts),
         [
@@ -33,12 +33,12 @@ fn what_was_missed_follows_the_answer() {
             "participant.updated p1 live"
         ]
     );
-    assert_eq!((&texts[0]["data"]["resumed"], &texts[0]["data"]["seq"]), (&json!(true), &json!(1)));
+    assert_eq!((&texts[0]["data"]["resumed"], &texts[0]["data"]["seq"]), (&json!(true), &json!(2)));
     assert_eq!(texts[0]["data"].get("snapshot"), None);
     let seqs: Vec<_> = texts[1..].iter().map(|t| t["seq"].as_u64()).collect();
-    assert_eq!(seqs, [2, 3, 4, 5].map(Some));
+    assert_eq!(seqs, [3, 4, 5, 6].map(Some));
     // A newer socket takes over from one that is still open.
-    let (_, texts) = resume(&mut world, &welcome, 5, claims(None, "Ann"));
+    let (_, texts) = resume(&mut world, &welcome, 6, claims(None, "Ann"));
     assert_eq!(brief_of(&texts), ["answer true p1"]);
     assert_eq!(brief_of(&world.read(ann)), ["close 4409"]);
     world.input(Input::SocketClosed { socket: ann });
@@ -58,7 +58,7 @@ fn too_far_behind_gets_a_snapshot_and_a_stranger_nothing() {
     for seq in [0, 99] {
         let (_, texts) = resume(&mut world, &welcome, seq, claims(None, "Ann"));
         let data = &texts[0]["data"];
-        assert_eq!((&data["resumed"], &data["seq"]), (&json!(true), &json!(5)));
+        assert_eq!((&data["resumed"], &data["seq"]), (&json!(true), &json!(6)));
         assert!(data.get("snapshot").is_some());
         assert_eq!(texts.len(), 1);
     }
@@ -83,7 +83,7 @@ fn a_token_on_resume_renews_what_is_allowed() {
     let first = Claims { expires_ms, ..claims(Some("ann"), "Ann") };
     let (ann, welcome) = world.join(first.clone());
     world.publish(ann, 2);
-    let seq = world.read(ann).last().map_or(2, |t| t["seq"].as_u64().unwrap_or(2));
+    let seq = world.read(ann).last().map_or(3, |t| t["seq"].as_u64().unwrap_or(3));
     let less = Claims { grants: Grants { publish: false, ..Grants::default() }, ..first.clone() };
     let (_, texts) = resume(&mut world, &welcome, seq, less);
     assert_eq!(

@@ -592,7 +592,7 @@ fn a_join_touches_each_session_once() {
     for n in 1..=200 {
         let (socket, claims) = (SocketId(n), claims(None, "Somebody"));
         let outputs = step(Input::Hello { socket, id: 1, hello: Default::default(), claims });
-        assert_eq!(outputs, n as usize, "one event for each of the others, and the answer");
+        assert_eq!(outputs, n as usize + 1, "one event for each of the others, the answer, and slots.need");
         let data = json!({"pc": "sub", "rev": 1, "sdp": slots_offer(n, 3, 3)});
         let request = messages::Request { id: 2, kind: "negotiate".into(), data };
         let outputs = step(Input::Request { socket, request });

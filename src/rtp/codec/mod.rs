@@ -152,6 +152,22 @@ impl Codec {
             _ => Kind::Video,
         }
     }
+    /// True if a decoder of this description takes a stream of `other`. For H.264 that is more than itself: single NAL unit mode
+    /// is a part of packetization mode 1 (RFC 6184 section 6.3); and what says Baseline is in practice Constrained Baseline
+    /// (x264 writes no other, and FFmpeg offers it as `420016`).
+    pub fn decodes(self, other: Codec) -> bool {
+        use H264Profile::{Baseline, ConstrainedBaseline};
+        match (self, other) {
+            (
+                Codec::H264 { profile, packetization_mode },
+                Codec::H264 { profile: sent, packetization_mode: sent_mode },
+            ) => {
+                let alike = |p| matches!(p, Baseline | ConstrainedBaseline);
+                (profile == sent || alike(profile) && alike(sent)) && packetization_mode >= sent_mode
+            }
+            _ => self == other,
+        }
+    }
     /// The encoding name of `a=rtpmap`, as registered.
     pub fn name(self) -> &'static str {
         match self {

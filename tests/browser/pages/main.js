@@ -110,6 +110,7 @@ function dump() {
     participants: room && [...room.participants.values()].map((p) => p.toWire()),
     tracks: room && [...room.tracks.values()].map((t) => ({ ...t.toWire(), state: t.state, why: t.why, subscribed: t.subscribed })),
     probes: reports(),
+    unreadable: Object.fromEntries([...probes].map(([name, probe]) => [name, probe.unreadable])),
     log: joined?.log.slice(-200),
   };
 }

@@ -29,7 +29,7 @@ export class Probe {
   #stops = { audio: () => {}, video: () => {} };
   #tracks = { audio: null, video: null };
   #started;
-  #video = { frames: 0, coded: 0, fresh: 0, id: -1, lastFrame: -1, firstAt: null, lastAt: null, longestGap: 0, shown: [], idChanges: 0 };
+  #video = { frames: 0, coded: 0, fresh: 0, id: -1, lastFrame: -1, firstAt: null, lastAt: null, longestGap: 0, shown: [], idChanges: 0, unreadable: [] };
   #audio = { windows: 0, heard: 0, toneId: -1, silence: 0, longestSilence: 0, beeps: [], clock: new Clock() };
   #element;
 
@@ -92,7 +92,9 @@ export class Probe {
     let handle;
     const shown = (_, metadata) => {
       handle = element.requestVideoFrameCallback(shown);
-      this.#onPicture(reader(element), performance.timeOrigin + metadata.presentationTime);
+      const code = reader(element);
+      this.#onPicture(code, performance.timeOrigin + metadata.presentationTime);
+      if (!code) this.#keepUnreadable(element);
     };
     handle = element.requestVideoFrameCallback(shown);
     return () => {
@@ -100,6 +102,20 @@ export class Probe {
       element.srcObject = null;
       element.remove();
     };
+  }
+
+  /** The first ones, as small pictures, to be looked at when a test fails. */
+  #keepUnreadable(element) {
+    const { unreadable, frames } = this.#video;
+    if (unreadable.length >= 5 || !element.videoWidth) return;
+    const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 180 });
+    canvas.getContext('2d').drawImage(element, 0, 0, 320, 180);
+    unreadable.push({ frame: frames, size: `${element.videoWidth}x${element.videoHeight}`, picture: canvas.toDataURL('image/jpeg', 0.6) });
+  }
+
+  /** @returns {Array<{frame: number, size: string, picture: string}>} */
+  get unreadable() {
+    return this.#video.unreadable;
   }
 
   #onPicture(code, at) {

@@ -30,6 +30,7 @@ export async function makeSource({ id, width = 640, height = 360, fps = 20, tone
   let heldUntil = 0;
   let drawnAt = wall();
   let longestPause = 0;
+  let since = { frame: 0, at: wall() };
   const draw = () => {
     sound.tick();
     if (wall() < heldUntil) return;
@@ -43,9 +44,12 @@ export async function makeSource({ id, width = 640, height = 360, fps = 20, tone
   return {
     stream,
     frames: () => frame,
-    /** The longest time between two pictures drawn, milliseconds: a receiver cannot do better. */
-    longestPauseMs: () => longestPause,
-    restart: () => (longestPause = 0),
+    /** What was drawn since the last `restart`: a receiver cannot do better. */
+    report: () => ({ longestPauseMs: longestPause, fps: ((frame - since.frame) * 1000) / (wall() - since.at) }),
+    restart() {
+      longestPause = 0;
+      since = { frame, at: wall() };
+    },
     /** Draws nothing for a while. */
     hold: (ms) => (heldUntil = wall() + ms),
     setTone: (on) => (sound.steady.gain.value = on ? 0.15 : 0),
@@ -104,8 +108,12 @@ function paint(context, { id, frame, ms }) {
     context.fill();
   }
   const cell = width * CELL;
+  // Every cell changes with every frame, and is not the same again soon: with temporal layers, VP9 and AV1 encoders leave a block as it was
+  // in the picture that they predict from when it did not change since the last one, whichever that was.
+  const shade = (((frame % 7) * 3) % 7) * 8;
+  const [black, white] = [`rgb(${shade} ${shade} ${shade})`, `rgb(${255 - shade} ${255 - shade} ${255 - shade})`];
   encode({ id, frame, ms }).forEach((bit, n) => {
-    context.fillStyle = bit ? '#fff' : '#000';
+    context.fillStyle = bit ? white : black;
     context.fillRect((n % COLUMNS) * cell, Math.floor(n / COLUMNS) * cell, cell + 0.5, cell + 0.5);
   });
 }

@@ -2,18 +2,19 @@ import assert from 'node:assert/strict';
 import { beforeEach, afterEach, mock, test } from 'node:test';
 import { createRoom, joinRoom } from '../exedra.js';
 import { backoff } from '../backoff.js';
-import { FakePeerConnection, FakeServer, FakeSocket, options, pass, settle } from './fakes.mjs';
+import { FakeClock, FakePeerConnection, FakeServer, FakeSocket, options, settle } from './fakes.js';
 
+let clock;
 let server;
 let room;
 beforeEach(() => {
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'], now: 1_700_000_000_000 });
+  clock = new FakeClock();
   server = new FakeServer();
 });
 afterEach(async () => {
   room?._signal.end('left');
   room = null;
-  mock.timers.reset();
+  clock.restore();
 });
 
 test('hello goes first, with credentials in the message and none in the address', async () => {
@@ -38,7 +39,7 @@ test('events are applied in order and once, whatever the socket does', async () 
   server.socket.drop();
   say(3); // nobody is connected
   say(4);
-  await pass(mock.timers, 2000);
+  await clock.pass(2000);
   assert.deepEqual(seen, [1, 2, 3, 4]);
   assert.deepEqual(server.hellos[1].resume, { session: 's1', secret: 'x', seq: 2 });
 });
@@ -51,7 +52,7 @@ test('a gap in the numbers resumes instead of guessing', async () => {
   server.session.log.push({ seq: ++server.session.last, type: 'message', data: { participant: 'p9', topic: 'x', body: 'lost', atMs: 2 } });
   server.event('message', { participant: 'p9', topic: 'x', body: 'b', atMs: 3 });
   assert.deepEqual(seen, ['a']);
-  await pass(mock.timers, 2000);
+  await clock.pass(2000);
   assert.deepEqual(seen, ['a', 'lost', 'b']);
 });
 
@@ -64,7 +65,7 @@ test('a request that was cut off is sent again with its id, and takes effect onc
   const first = server.socket.sent.find(({ type }) => type === 'say');
   server.socket.drop();
   server.silent.clear();
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   await said;
   const second = server.socket.sent.find(({ type }) => type === 'say');
   assert.equal(second.id, first.id);
@@ -75,7 +76,7 @@ test('what is asked while there is no connection is sent when there is', async (
   room = await joinRoom(options());
   server.socket.drop();
   const said = room.say('chat', 'later');
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   assert.deepEqual(await said, { seq: 1 });
 });
 
@@ -87,7 +88,7 @@ test('in another session, what was sent and not answered fails, retryable', asyn
   server.session = null; // its time was over
   server.socket.drop();
   const failed = assert.rejects(said, { code: 'unavailable', retryable: true });
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   await failed;
   assert.equal(room.me.id, 'p2');
 });
@@ -99,7 +100,7 @@ test('a request that nobody answers fails in the end', async () => {
   await settle();
   for (let i = 0; i < 20; i++) {
     server.socket.tell({ type: 'ping', t: i });
-    await pass(mock.timers, 1000, 500);
+    await clock.pass(1000, 500);
   }
   await asked;
 });
@@ -110,7 +111,7 @@ test('too soon: the same id is tried again after the pause', async () => {
   server.refuse = ({ type }) => (type === 'say' && refusals-- > 0 ? { code: 'rate_limited', message: 'slow', retryable: true, retryAfterMs: 200 } : undefined);
   const said = room.say('chat', 'hello');
   await settle();
-  await pass(mock.timers, 500);
+  await clock.pass(500);
   await said;
   assert.equal(new Set(server.socket.sent.filter(({ type }) => type === 'say').map(({ id }) => id)).size, 1);
 });
@@ -123,7 +124,7 @@ test('a ping is answered; silence is noticed and the session resumed', async () 
   assert.deepEqual(server.pongs, [42]);
   const states = [];
   room.on('state', ({ phase, why }) => states.push(`${phase} ${why}`.trim()));
-  await pass(mock.timers, 5000);
+  await clock.pass(5000);
   assert.deepEqual(states.slice(0, 2), ['reconnecting heartbeat', 'live']);
   assert.equal(server.hellos[1].resume.session, 's1');
 });
@@ -140,7 +141,7 @@ test('when the log does not reach back, the snapshot becomes the state, told as 
   server.session.last = 120;
   server.participants = [{ ...person('p7', 'Bo'), name: 'Bob' }, person('p9', 'Di')];
   server.tracks = [{ ...track('t1', 'p7'), muted: true }, track('t3', 'p9')];
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   assert.deepEqual(told, ['trackUnpublished t2', 'participantLeft p8', 'participantUpdated p7', 'participantJoined p9', 'trackUpdated t1', 'trackPublished t3']);
   assert.equal(room.participants.get('p7'), bo, 'the same person is the same object');
   assert.equal(room._signal.seq, 120);
@@ -156,7 +157,7 @@ test('after a restart of the server, old ids may be those of others', async () =
   server.participants = [{ ...person('p1', 'Bo'), joinedAtMs: 9 }];
   server.tracks = [track('t1', 'p1')];
   server.socket.drop();
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   assert.equal(room.me.id, 'p7');
   assert.ok(room.me.isLocal && room.me !== bo);
   assert.equal(room.participants.get('p1').isLocal, false);
@@ -171,7 +172,7 @@ test('fatal close codes end it with a reason; the others come back', async () =>
     assert.equal(one.state.phase, 'ended');
     assert.equal(one.state.why, why);
     assert.ok(one.state.text.length > 10);
-    await pass(mock.timers, 10_000, 1000);
+    await clock.pass(10_000, 1000);
     assert.equal(FakeSocket.all.length, 1, 'it stays away');
   }
   for (const code of [1001, 1006, 4408, 4429, 4500]) {
@@ -181,7 +182,7 @@ test('fatal close codes end it with a reason; the others come back', async () =>
     server.socket.drop(code);
     for (let waited = 0; waited < 6000; waited += 500) {
       server.socket.tell({ type: 'ping', t: waited });
-      await pass(mock.timers, 500);
+      await clock.pass(500);
     }
     assert.equal(room.state.phase, 'live', `after ${code}`);
     assert.ok(server.hellos[1].resume, `${code} resumes`);
@@ -192,7 +193,7 @@ test('fatal close codes end it with a reason; the others come back', async () =>
 test('bye says where to go and how', async () => {
   room = await joinRoom(options());
   server.event('bye', { action: 'rejoin', reason: 'draining', url: 'https://other.test' });
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   assert.equal(FakeSocket.all[1].url, 'wss://other.test/v1/room');
   assert.equal(server.hellos[1].resume, undefined);
   server.event('bye', { action: 'stop', reason: 'The host ended the meeting.' });
@@ -209,7 +210,7 @@ test('a refused hello rejects the join with its code', async () => {
 test('a server that is not there yet is tried until the time is over', async () => {
   FakeSocket.onOpen = (socket) => socket.drop();
   const failed = assert.rejects(createRoom(options({ joinTimeoutMs: 5000 })).join(), { code: 'unavailable', retryable: true });
-  await pass(mock.timers, 6000, 100);
+  await clock.pass(6000, 100);
   await failed;
   assert.ok(FakeSocket.all.length > 3);
 });
@@ -221,7 +222,7 @@ test('attempts back off, with jitter, and a session that breaks at once does not
   const welcome = FakeSocket.onOpen;
   FakeSocket.onOpen = (socket) => (welcome(socket), queueMicrotask(() => queueMicrotask(() => queueMicrotask(() => socket.drop()))));
   server.socket.drop();
-  await pass(mock.timers, 10_000, 100);
+  await clock.pass(10_000, 100);
   assert.ok(FakeSocket.all.length < 12, `${FakeSocket.all.length} sockets in 10 s`);
 });
 
@@ -241,7 +242,7 @@ test('a reloaded page goes on as the same participant, from where it was', async
   server.participants = [person('p7', 'Bo')];
   room = await joinRoom(options({ persist: true, storage }));
   server.event('message', { participant: 'p7', topic: 'chat', body: 'before', atMs: 1 });
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   server.socket.closed = { code: 1001 }; // the page is gone
   server.event('message', { participant: 'p7', topic: 'chat', body: 'meanwhile', atMs: 2 });
   const reloaded = await joinRoom(options({ persist: true, storage }));
@@ -253,6 +254,17 @@ test('a reloaded page goes on as the same participant, from where it was', async
   assert.ok(server.socket.sent[0].id > FakeSocket.all[0].sent.at(-1).id, 'ids go on ascending');
   reloaded._signal.end('left');
   assert.equal(kept.size, 0, 'nothing is kept of a session that ended');
+});
+
+test('a kept session that is not ours (another token) is no obstacle', async () => {
+  const kept = new Map([['exedra:ws://server.test/v1/room:tea', JSON.stringify({ session: 's0', secret: 'old', seq: 3, participant: 'p9', savedAt: Date.now(), snapshot: { room: {}, you: { participant: 'p9' }, participants: [person('p9', 'Old')], tracks: [], messages: [] } })]]);
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value), removeItem: (key) => kept.delete(key) };
+  server.refuse = ({ type, data }) => (type === 'hello' && data.resume ? { code: 'unauthorized', message: 'not the secret', retryable: false, retryAfterMs: 0 } : undefined);
+  const joining = joinRoom(options({ persist: true, storage }));
+  await clock.pass(1000);
+  room = await joining;
+  assert.equal(room.me.id, 'p1');
+  assert.deepEqual([...room.participants.keys()], ['p1']);
 });
 
 test('a listener that throws keeps nobody else from hearing', async () => {

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { webcrypto } from 'node:crypto';
 import { test } from 'node:test';
 import { duo, grid, stage } from '../app/layout.js';
 import { asRoomName, hue, initials, inventRoomName } from '../app/names.js';
+
+globalThis.crypto ??= webcrypto; // Node.js 18 has it only here
 
 const SCREENS = [[360, 560], [390, 740], [844, 300], [820, 1000], [1400, 760], [3440, 1300], [200, 200]];
 

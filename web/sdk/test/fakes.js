@@ -112,6 +112,7 @@ export class FakeServer {
     this.refuse = null; // (message) => error | undefined
     this.silent = new Set(); // types that get no answer
     this.need = { audio: 2, video: 2 };
+    this.grants = { publish: true, subscribe: true, say: true };
     this.participants = [];
     this.tracks = [];
     FakeSocket.onOpen = (socket) => {
@@ -145,7 +146,7 @@ export class FakeServer {
     if (!resumed) this.session = { id: `s${++this.sessions}`, last: 0, log: [], answers: new Map(), revs: { pub: 0, sub: 0 }, tracks: 0, oldest: 0 };
     const { session } = this;
     const reaches = resumed && data.resume.seq >= session.oldest;
-    const you = { participant: `p${this.sessions}`, grants: { publish: true, subscribe: true, say: true } };
+    const you = { participant: `p${this.sessions}`, grants: this.grants };
     const me = { participant: you.participant, name: data.name ?? '', attributes: {}, joinedAtMs: 1, connection: 'live' };
     const snapshot = { room: { name: 'tea', locked: false, recording: false, startedAtMs: 1 }, you, participants: [me, ...this.participants], tracks: this.tracks, slots: { need: this.need, bindings: [] }, messages: [] };
     socket.tell({ id, ok: true, data: { session: session.id, secret: 'x', seq: reaches ? data.resume.seq : session.last, resumed, participant: you.participant, pingMs: 1000, graceMs: 5000, limits: {}, iceServers: [], revs: { ...session.revs }, ...(!reaches && { snapshot }) } });
@@ -170,10 +171,49 @@ export async function settle(rounds = 60) {
   for (let i = 0; i < rounds; i++) await null;
 }
 
-/** Lets fake time pass in small steps, with everything that happens meanwhile. */
-export async function pass(timers, ms, step = 50) {
-  for (let passed = 0; passed < ms; passed += step) {
-    timers.tick(Math.min(step, ms - passed));
-    await settle();
+/** A clock that only moves when it is told to: timers and Date.now of the whole process. */
+export class FakeClock {
+  constructor() {
+    this.now = 1_700_000_000_000;
+    this._next = 1;
+    this._timers = new Map();
+    this._real = { setTimeout, clearTimeout, setInterval, clearInterval, now: Date.now };
+    globalThis.setTimeout = (run, ms = 0) => this._add(run, ms, null);
+    globalThis.setInterval = (run, ms = 0) => this._add(run, ms, ms);
+    globalThis.clearTimeout = globalThis.clearInterval = (id) => this._timers.delete(id);
+    Date.now = () => this.now;
+  }
+
+  restore() {
+    const { now, ...timers } = this._real;
+    Object.assign(globalThis, timers);
+    Date.now = now;
+  }
+
+  /** Lets time pass in small steps, with everything that happens meanwhile. */
+  async pass(ms, step = 50) {
+    for (let passed = 0; passed < ms; passed += step) {
+      this._tick(Math.min(step, ms - passed));
+      await settle();
+    }
+  }
+
+  _tick(ms) {
+    const end = this.now + ms;
+    for (;;) {
+      const due = [...this._timers.entries()].filter(([, timer]) => timer.at <= end).sort(([, a], [, b]) => a.at - b.at)[0];
+      if (!due) break;
+      const [id, timer] = due;
+      this.now = Math.max(this.now, timer.at);
+      if (timer.every === null) this._timers.delete(id);
+      else timer.at += Math.max(1, timer.every);
+      timer.run();
+    }
+    this.now = end;
+  }
+
+  _add(run, ms, every) {
+    this._timers.set(this._next, { run, at: this.now + ms, every });
+    return this._next++;
   }
 }

@@ -1,19 +1,20 @@
 import assert from 'node:assert/strict';
-import { afterEach, beforeEach, mock, test } from 'node:test';
+import { afterEach, beforeEach, test } from 'node:test';
 import { joinRoom } from '../exedra.js';
 import { encodingsFor, setOpus } from '../publisher.js';
-import { FakePeerConnection, FakeServer, fakeTrack, options, pass, settle } from './fakes.mjs';
+import { FakeClock, FakePeerConnection, FakeServer, fakeTrack, options, settle } from './fakes.js';
 
+let clock;
 let server;
 let room;
 beforeEach(() => {
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'], now: 1_700_000_000_000 });
+  clock = new FakeClock();
   server = new FakeServer();
 });
 afterEach(() => {
   room?._signal.end('left');
   room = null;
-  mock.timers.reset();
+  clock.restore();
 });
 
 const of = (pc) => server.negotiations.filter((n) => n.pc === pc);
@@ -41,6 +42,16 @@ test('a larger room is offered in one round: the offer made before the welcome i
   await settle();
   assert.deepEqual(revs('sub'), [1]);
   assert.equal(of('sub')[0].sdp.split('video:recvonly').length - 1, 4);
+});
+
+test('who may not subscribe offers nothing, until it may', async () => {
+  server.grants = { publish: true, subscribe: false, say: true };
+  room = await joinRoom(options());
+  await settle();
+  assert.deepEqual(revs('sub'), []);
+  server.event('you.updated', { participant: 'p1', grants: { publish: true, subscribe: true, say: true } });
+  await settle();
+  assert.deepEqual(revs('sub'), [1]);
 });
 
 test('a slot keeps its track when another takes its place', async () => {
@@ -121,7 +132,7 @@ test('a negotiation cut off by the network is asked again with the same id and r
   await settle();
   server.socket.drop();
   server.silent.clear();
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   assert.equal((await published).id, 't1-0');
   assert.equal(revs('pub')[0], 1);
 });
@@ -133,7 +144,7 @@ test('in another session everything is published again on new connections', asyn
   const before = FakePeerConnection.all.length;
   server.session = null;
   server.socket.drop();
-  await pass(mock.timers, 1000);
+  await clock.pass(1000);
   assert.equal(FakePeerConnection.all.length, before + 2);
   assert.equal(camera.id, 't2-0');
   assert.deepEqual(server.taken.at(-1), { type: 'track', data: { track: 't2-0', muted: true } });
@@ -202,11 +213,29 @@ test('an unpublished track leaves its m-line for the next of its kind', async ()
   assert.equal(second.transceiver.direction, 'sendonly');
 });
 
+test('another camera takes the place of the old one; another size may need other encodings', async () => {
+  room = await joinRoom(options());
+  const camera = await room.publish(fakeTrack('video'));
+  const other = fakeTrack('video');
+  await camera.replace(other);
+  assert.equal(camera.transceiver.sender.track, other);
+  assert.equal(pub().pc.transceivers.length, 1);
+  await camera.replace(null);
+  assert.equal(pub().pc.transceivers.length, 1, 'nothing for a while changes nothing');
+  await camera.replace(fakeTrack('video', { width: 640, height: 360 }));
+  assert.equal(camera.id, 't1-1');
+  assert.equal(pub().pc.transceivers[0].direction, 'inactive');
+  await camera.replace(fakeTrack('video'));
+  assert.equal(camera.id, 't1-0');
+  assert.equal(pub().pc.transceivers.length, 2, 'the m-line of that shape is used again');
+});
+
 test('encodings follow the size of the picture', () => {
-  const rids = (width, height, more = {}) => encodingsFor({ kind: 'video', options: { source: 'camera', simulcast: true, ...more }, mediaStreamTrack: fakeTrack('video', { width, height }) }).map((e) => [e.rid, e.scaleResolutionDownBy]);
+  const rids = (width, height, more = {}) => encodingsFor({ kind: 'video', options: { source: 'camera', simulcast: true, ...more }, size: { width, height } }).map((e) => [e.rid, e.scaleResolutionDownBy]);
   assert.deepEqual(rids(1280, 720), [['q', 4], ['h', 2], ['f', 1]]);
   assert.deepEqual(rids(720, 1280), [['q', 4], ['h', 2], ['f', 1]], 'a phone held upright');
   assert.deepEqual(rids(640, 360), [['h', 2], ['f', 1]]);
+  assert.deepEqual(rids(800, 600), [['h', 2], ['f', 1]], 'it is the area that counts');
   assert.deepEqual(rids(320, 180), [[undefined, undefined]]);
   assert.deepEqual(rids(1280, 720, { simulcast: false }), [[undefined, undefined]]);
 });
@@ -223,6 +252,6 @@ test('what Opus is to do is written into the right section of the answer', () =>
 async function alive(ms) {
   for (let passed = 0; passed < ms; passed += 100) {
     server.socket.tell({ type: 'ping', t: passed });
-    await pass(mock.timers, Math.min(100, ms - passed));
+    await clock.pass(Math.min(100, ms - passed));
   }
 }
