@@ -46,6 +46,8 @@ export class Link extends Emitter {
     this._RTCPeerConnection = RTCPeerConnection;
     this._dirty = false;
     this._restart = false;
+    /** @type {string | undefined} The server's SDP session that this connection belongs to. */
+    this._session = undefined;
     /** @type {Promise<void> | null} */
     this._running = null;
     this._attempts = 0;
@@ -165,6 +167,12 @@ export class Link extends Emitter {
     const answer = await this._signal.request('negotiate', { pc: this.role, rev, sdp, tracks: this._tracks() }, { bound: true });
     if (pc !== this.pc) return;
     if (restart) this._restart = false;
+    const session = sessionOf(answer.sdp);
+    if (this._session && session !== this._session) {
+      this.rebuild(); // the server had given the connection up and knows nothing of its DTLS: no restart helps
+      return;
+    }
+    this._session = session;
     await pc.setRemoteDescription({ type: 'answer', sdp: this._mapAnswer(answer.sdp) });
     if (pc !== this.pc) return;
     this._answered(answer);
@@ -232,10 +240,16 @@ export class Link extends Emitter {
     const pc = this.pc;
     this.pc = null;
     this._restart = false;
+    this._session = undefined;
     if (!pc) return;
     pc.oniceconnectionstatechange = pc.onconnectionstatechange = null;
     pc.close();
   }
+}
+
+/** The id of an SDP session (RFC 8866 section 5.2). @param {string} sdp */
+function sessionOf(sdp) {
+  return /^o=\S+ (\S+)/m.exec(sdp)?.[1];
 }
 
 /** @param {RTCPeerConnection} pc */

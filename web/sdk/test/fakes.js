@@ -105,6 +105,7 @@ export class FakeServer {
     FakeSocket.all = [];
     FakePeerConnection.all = [];
     this.sessions = 0;
+    this.sdpSession = 1; // another one: it has begun anew
     this.session = null;
     this.hellos = [];
     this.negotiations = [];
@@ -158,7 +159,7 @@ export class FakeServer {
     if (type !== 'negotiate') return type === 'say' ? { seq: this.session.last + 1 } : {};
     this.negotiations.push(data);
     this.session.revs[data.pc] = data.rev;
-    return { rev: data.rev, sdp: `answer ${data.rev}`, ...(data.tracks && { tracks: data.tracks.map(({ mid }) => ({ mid, track: `t${this.sessions}-${mid}` })) }) };
+    return { rev: data.rev, sdp: `v=0\r\no=- ${this.sdpSession} ${data.rev} IN IP4 0.0.0.0\r\n`, ...(data.tracks && { tracks: data.tracks.map(({ mid }) => ({ mid, track: `t${this.sessions}-${mid}` })) }) };
   }
 }
 

@@ -187,6 +187,23 @@ test('a restart that succeeds without a change of state is not mistaken for a fa
   assert.equal(sub().pc, pc);
 });
 
+test('a server that has given the connection up gets a new one', async () => {
+  room = await joinRoom(options());
+  await settle();
+  const pc = sub().pc;
+  pc.become('connected');
+  sub().restartIce();
+  await settle();
+  assert.equal(sub().pc, pc);
+  server.sdpSession += 1;
+  sub().restartIce();
+  await settle();
+  assert.ok(pc.closed, 'its DTLS means nothing to the server any more');
+  assert.ok(sub().pc && sub().pc !== pc);
+  assert.deepEqual(revs('sub'), [1, 2, 3, 4]);
+  assert.equal(sub().pc.transceivers.length, 4);
+});
+
 test('layers that nobody watches are not sent', async () => {
   room = await joinRoom(options());
   const camera = await room.publish(fakeTrack('video'));
