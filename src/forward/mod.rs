@@ -106,6 +106,11 @@ impl Forwarder {
         if self.target != Some(stream) {
             return Err(DropReason::LayerNotSelected);
         }
+        if self.runs.is_behind(stream, seq) {
+            // It came late, after a pause or from before another encoding: it has the number of its own run, or none.
+            let run = self.runs.by_input(stream, seq).ok_or(DropReason::OldSource)?;
+            return Ok(run.map(seq, packet.timestamp));
+        }
         let decodable = self.kind == Kind::Audio || (packet.frame.keyframe && packet.frame.frame_start);
         if !decodable {
             return Err(DropReason::AwaitingKeyframe);
@@ -329,6 +334,26 @@ mod tests {
         let after = f.map(A, SeqNo(510), &packet(Codec::Opus, 489_600, false, 0), later).unwrap();
         assert_eq!((after.seq, after.timestamp), (SeqNo(1), 489_600));
         assert_eq!(f.origin(SeqNo(0)).map(|(_, i, _)| i), Some(SeqNo(10)));
+    }
+
+    #[test]
+    fn what_is_late_begins_nothing() {
+        let t = start();
+        let mut f = Forwarder::new(Kind::Audio, 0);
+        f.set_target(Some(A), false);
+        let map = |f: &mut Forwarder, seq: u64| {
+            f.map(A, SeqNo(seq), &packet(Codec::Opus, 960 * seq as u32, false, 0), t + Duration::from_millis(20 * seq))
+        };
+        map(&mut f, 10).unwrap();
+        map(&mut f, 13).unwrap();
+        f.pause();
+        let late = map(&mut f, 11).unwrap();
+        assert_eq!((late.seq, late.starts), (SeqNo(1), false), "asked for again before the pause");
+        assert_eq!(map(&mut f, 9), Err(DropReason::OldSource));
+        let next = map(&mut f, 60).unwrap();
+        assert_eq!((next.seq, next.starts), (SeqNo(4), true));
+        assert_eq!(map(&mut f, 12).unwrap().seq, SeqNo(2));
+        assert_eq!(map(&mut f, 59), Err(DropReason::OldSource));
     }
 
     #[test]

@@ -74,6 +74,10 @@ impl Runs {
     pub fn open_stream(&self) -> Option<StreamKey> {
         if self.open { self.runs.back().map(|r| r.stream) } else { None }
     }
+    /// True if a run of this stream has reached `seq` or beyond.
+    pub fn is_behind(&self, stream: StreamKey, seq: SeqNo) -> bool {
+        self.runs.iter().any(|r| r.stream == stream && seq <= r.in_last)
+    }
     pub fn by_output(&self, out: SeqNo) -> Option<&Run> {
         self.runs.iter().rev().find(|r| r.holds_output(out))
     }

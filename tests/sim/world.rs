@@ -95,6 +95,8 @@ pub struct Client {
     socket: Option<SocketId>,
     addresses: [SocketAddr; 2],
     deadline: Option<Instant>,
+    /// When the last frame arrives at the server, and at the client: a socket keeps the order.
+    last_frames: [Option<Instant>; 2],
     /// Codes that the server closed sockets with.
     pub closed: Vec<u16>,
 }
@@ -252,6 +254,7 @@ impl Sim {
             socket: None,
             addresses,
             deadline: None,
+            last_frames: [None; 2],
             closed: Vec::new(),
         });
         self.open_socket(index);
@@ -523,8 +526,10 @@ impl Sim {
         }
         while let Some(text) = self.clients[index].participant.poll_text() {
             if let Some(socket) = self.clients[index].socket {
-                let delay = self.clients[index].up.conditions.delay;
-                self.push(self.now + delay, What::TextToServer { socket, text });
+                let at = self.now + self.clients[index].up.conditions.delay;
+                let at = self.clients[index].last_frames[0].map_or(at, |last| last.max(at));
+                self.clients[index].last_frames[0] = Some(at);
+                self.push(at, What::TextToServer { socket, text });
             }
         }
         self.clients[index].deadline = self.clients[index].participant.poll_timeout();
@@ -533,7 +538,10 @@ impl Sim {
     /// The socket loses nothing: it is as slow as the path.
     fn signal(&mut self, socket: SocketId, what: What) {
         let Some(&client) = self.sockets.get(&socket) else { return };
-        self.push(self.now + self.clients[client].down.conditions.delay, what);
+        let at = self.now + self.clients[client].down.conditions.delay;
+        let at = self.clients[client].last_frames[1].map_or(at, |last| last.max(at));
+        self.clients[client].last_frames[1] = Some(at);
+        self.push(at, what);
     }
 
     fn push(&mut self, at: Instant, what: What) {

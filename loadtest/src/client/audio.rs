@@ -100,10 +100,11 @@ impl Listener {
             let wrong = match a.same_source(&b) {
                 true => {
                     let elapsed = (b.micros.saturating_sub(a.micros) * 48_000 / 1_000_000) as i32;
-                    // A slot that was taken away and given back meanwhile has begun anew.
+                    // A slot that was taken away and given back, or muted, meanwhile has begun anew.
+                    let adjacent = b.frame == a.frame.wrapping_add(1);
                     let rested = b.micros.saturating_sub(a.micros) > RESTED_MICROS;
-                    let most = if rested { REBASED * 48 } else { 2 };
-                    b.frame != a.frame.wrapping_add(1) && !rested || (step - elapsed).abs() > most
+                    let most = if adjacent && !rested { 2 } else { REBASED * 48 };
+                    b.frame <= a.frame || (step - elapsed).abs() > most
                 }
                 false => step <= 0,
             };

@@ -106,6 +106,8 @@ struct Link {
     rev: u64,
     version: u64,
     session: u64,
+    /// The server's SDP session.
+    answered: Option<String>,
     /// An offer is on its way; another is to follow.
     busy: bool,
     again: bool,
@@ -490,6 +492,7 @@ impl Participant {
         let transport = Transport::new(&self.settings.identity, SmallRng::seed_from_u64(self.rng.random()));
         let (epoch, link) = (self.settings.epoch, &mut self.links[pc as usize]);
         link.session = self.rng.random::<u64>() >> 2;
+        link.answered = None;
         match pc {
             Pc::Pub => {
                 let tracks = &self.settings.publish;
@@ -540,6 +543,11 @@ impl Participant {
             Ok(answer) => answer,
             Err(what) => return self.problem(format!("answer: {what}")),
         };
+        let known = self.links[pc as usize].answered.replace(answer.session.clone());
+        if known.is_some_and(|known| known != answer.session) {
+            // The server had given this connection up: it knows nothing of our DTLS, so both begin anew.
+            return self.rebuild(now, pc);
+        }
         if let Some(transport) = self.transport_mut(pc) {
             transport.set_answer(now, &answer);
         }

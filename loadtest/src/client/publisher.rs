@@ -314,8 +314,8 @@ impl Publisher {
             while self.tracks[index].next_frame.is_none_or(|at| at <= now) {
                 let track = &mut self.tracks[index];
                 let at = track.next_frame.unwrap_or(now);
-                // Whoever slept for long goes on from now.
-                let base = if now.saturating_duration_since(at) > ms(500) { now } else { at };
+                // Whoever slept goes on from now: a camera does not catch up.
+                let base = if now.saturating_duration_since(at) >= track.config.interval { now } else { at };
                 track.next_frame = Some(base + track.config.interval);
                 if !track.muted && !track.stopped {
                     self.capture(now, index);

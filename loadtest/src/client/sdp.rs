@@ -139,6 +139,8 @@ fn write_media(text: &mut String, head: &Head<'_>, media: &Media) {
 /// What a client needs of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
+    /// The id of the server's SDP session: another one means that the server has begun anew.
+    pub session: String,
     pub ice: IceCredentials,
     pub fingerprint: Fingerprint,
     pub candidates: Vec<SocketAddr>,
@@ -158,9 +160,12 @@ pub struct AnsweredMedia {
 
 /// Reads an answer. `Err` says what is missing.
 pub fn read_answer(text: &str) -> Result<Answer, String> {
-    let (mut ufrag, mut pwd, mut fingerprint) = (None, None, None);
+    let (mut ufrag, mut pwd, mut fingerprint, mut session) = (None, None, None, None);
     let (mut candidates, mut media) = (Vec::new(), Vec::<AnsweredMedia>::new());
     for line in text.lines() {
+        if let Some(origin) = line.strip_prefix("o=") {
+            session = origin.split(' ').nth(1).map(str::to_owned);
+        }
         if let Some(m) = line.strip_prefix("m=") {
             let port = m.split(' ').nth(1);
             media.push(AnsweredMedia { active: port != Some("0"), ..AnsweredMedia::default() });
@@ -182,7 +187,8 @@ pub fn read_answer(text: &str) -> Result<Answer, String> {
         }
     }
     let ice = IceCredentials { ufrag: ufrag.ok_or("no ice-ufrag")?, pwd: pwd.ok_or("no ice-pwd")? };
-    Ok(Answer { ice, fingerprint: fingerprint.ok_or("no fingerprint")?, candidates, media })
+    let (session, fingerprint) = (session.ok_or("no origin")?, fingerprint.ok_or("no fingerprint")?);
+    Ok(Answer { session, ice, fingerprint, candidates, media })
 }
 
 fn read_attribute(media: &mut AnsweredMedia, name: &str, value: &str) {
