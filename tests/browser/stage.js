@@ -81,6 +81,7 @@ export class Stage {
   async openBench(kind = 'chromium') {
     const page = await openPage(await browser(kind), this.web.url);
     this.#pages.push(page);
+    await page.setViewport({ width: 340, height: 280 }); // painted in software: no larger than it must be
     await page.waitForSelector('html[data-ready]', { timeout: 20_000 });
     return page;
   }

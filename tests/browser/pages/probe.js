@@ -13,7 +13,7 @@ import { audioContext } from './audio.js';
  * @property {number | null} firstFrameAt wall time of the first readable picture
  * @property {number | null} firstTimeMs  from the probe's start to that picture
  * @property {number} longestGapMs  the longest time without a new picture, up to now
- * @property {number} fps           new pictures a second, since the first
+ * @property {number} fps           pictures presented a second since the first, also those that came while the page was too busy to look at each
  * @property {number} width
  * @property {number} height
  * @property {number} toneId        the participant whose tone is heard now, -1 for none
@@ -29,7 +29,7 @@ export class Probe {
   #stops = { audio: () => {}, video: () => {} };
   #tracks = { audio: null, video: null };
   #started;
-  #video = { frames: 0, coded: 0, fresh: 0, id: -1, lastFrame: -1, firstAt: null, lastAt: null, longestGap: 0, shown: [], idChanges: 0, unreadable: [] };
+  #video = { frames: 0, coded: 0, fresh: 0, id: -1, lastFrame: -1, firstAt: null, lastAt: null, longestGap: 0, shown: [], idChanges: 0, unreadable: [], presented: 0 };
   #audio = { windows: 0, heard: 0, toneId: -1, silence: 0, longestSilence: 0, beeps: [], clock: new Clock() };
   #element;
 
@@ -53,14 +53,14 @@ export class Probe {
 
   /** Forgets the gaps so far: what follows is judged on its own. */
   restart() {
-    Object.assign(this.#video, { longestGap: 0, lastAt: wall(), firstAt: wall(), fresh: 0, frames: 0, coded: 0, idChanges: 0 });
+    Object.assign(this.#video, { longestGap: 0, lastAt: wall(), firstAt: wall(), fresh: 0, frames: 0, coded: 0, idChanges: 0, presented: 0 });
     Object.assign(this.#audio, { windows: 0, heard: 0, silence: 0, longestSilence: 0, beeps: [] });
     this.#started = wall();
   }
 
   /** @returns {Report} */
   report() {
-    const { frames, coded, fresh, id, lastFrame, firstAt, lastAt, longestGap, idChanges } = this.#video;
+    const { frames, coded, fresh, id, lastFrame, firstAt, lastAt, longestGap, idChanges, presented } = this.#video;
     const { windows, heard, toneId, longestSilence, beeps } = this.#audio;
     const now = wall();
     const offsets = beeps.map((beep) => beep.offset).sort((a, b) => a - b);
@@ -69,7 +69,7 @@ export class Probe {
       firstFrameAt: firstAt,
       firstTimeMs: firstAt && firstAt - this.#started,
       longestGapMs: Math.max(longestGap, firstAt ? now - lastAt : 0),
-      fps: firstAt ? (fresh * 1000) / Math.max(1, now - firstAt) : 0,
+      fps: firstAt ? (presented * 1000) / Math.max(1, now - firstAt) : 0,
       width: this.#element?.videoWidth ?? 0,
       height: this.#element?.videoHeight ?? 0,
       toneId,
@@ -90,8 +90,11 @@ export class Probe {
     this.#element = element;
     const reader = makeReader();
     let handle;
+    let presented = 0;
     const shown = (_, metadata) => {
       handle = element.requestVideoFrameCallback(shown);
+      this.#video.presented += metadata.presentedFrames - presented;
+      presented = metadata.presentedFrames;
       const code = reader(element);
       this.#onPicture(code, performance.timeOrigin + metadata.presentationTime);
       if (!code) this.#keepUnreadable(element);
