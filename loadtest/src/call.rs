@@ -110,6 +110,7 @@ impl Call {
             seed: rand::random(),
             identity: plan.identity,
             most_slots: (usize::MAX, usize::MAX),
+            rtx: true,
             mends: true,
         });
         participant.socket_opened();

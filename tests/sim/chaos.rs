@@ -27,7 +27,12 @@ impl Chaos {
                 0 => TrackConfig::camera(1_200),
                 _ => TrackConfig::simulcast(&[("q", 300), ("f", 1_500)]),
             };
-            sim.join(&[TrackConfig::microphone(), camera]);
+            let tracks = [TrackConfig::microphone(), camera];
+            if person == 2 {
+                sim.join_without_rtx(&tracks)
+            } else {
+                sim.join(&tracks)
+            };
         }
         Self { sim, rng, offline: [false; PEOPLE], cut: [false; PEOPLE], muted: [[false; 2]; PEOPLE] }
     }
@@ -35,7 +40,7 @@ impl Chaos {
     fn act(&mut self) {
         let Self { sim, rng, offline, cut, muted } = self;
         let who = rng.random_range(0..PEOPLE);
-        match rng.random_range(0..12) {
+        match rng.random_range(0..14) {
             0 | 1 => {
                 let kind = rng.random_range(0..2);
                 muted[who][kind] ^= true;
@@ -79,6 +84,18 @@ impl Chaos {
                         publisher.set_layers("1", &layers);
                     }
                 });
+            }
+            11 => {
+                let screen = TrackConfig::camera(2_500).source("screen").every(ms(200));
+                if sim.client(who).settings.publish.len() < 5 {
+                    sim.with(who, |p, now| p.publish(now, screen));
+                }
+            }
+            12 => {
+                let last = sim.client(who).settings.publish.len() - 1;
+                if last > 1 {
+                    sim.with(who, |p, now| p.unpublish(now, &last.to_string()));
+                }
             }
             _ => sim.with(who, |p, _| p.request("say", json!({"topic": "chat", "body": "?"}))),
         }

@@ -42,7 +42,7 @@ fn quarter(sim: &mut Sim, number: u64) {
 #[test]
 #[allow(clippy::disallowed_methods, reason = "says how fast time passed")]
 fn hours_pass_and_nothing_grows() {
-    const HOURS: u64 = 3;
+    const HOURS: u64 = 2;
     let began = std::time::Instant::now();
     // Logs that are full soon.
     let limits = RoomLimits { event_log_len: 64, answer_cache_len: 16, ..RoomLimits::default() };

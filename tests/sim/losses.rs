@@ -32,6 +32,23 @@ fn assert_repairs_are_measured(sim: &Sim) {
     assert!(share < 0.16, "{asked} of {received} packets were asked for by subscribers");
 }
 
+/// Clients without RTX get and send lost packets again as they were.
+#[test]
+fn five_percent_are_lost_without_rtx() {
+    let mut sim = Sim::new(105).loss(0.05).delay(ms(20)).jitter(ms(5));
+    for _ in 0..2 {
+        sim.join_without_rtx(&microphone_and_camera());
+    }
+    sim.join(&microphone_and_camera());
+    sim.run_until(secs(10), "sound and picture", Sim::everybody_gets_everything);
+    let since = sim.now;
+    sim.run(secs(20));
+    sim.assert_clean();
+    sim.assert_no_freeze(since, secs(1));
+    assert!(sim.audio_gaps() < 0.01);
+    assert_repairs_are_measured(&sim);
+}
+
 /// A long path: the round trip decides when to ask again.
 #[test]
 fn five_percent_are_lost_on_a_long_path() {

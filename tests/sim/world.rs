@@ -219,6 +219,12 @@ impl Sim {
         self.join_with(publish, |settings| settings.subscribe = false)
     }
 
+    /// Somebody who knows no RTX, in either direction.
+    pub fn join_without_rtx(&mut self, publish: &[TrackConfig]) -> usize {
+        let publish: Vec<TrackConfig> = publish.iter().cloned().map(TrackConfig::without_rtx).collect();
+        self.join_with(&publish, |settings| settings.rtx = false)
+    }
+
     /// Somebody who only watches, with one slot of each kind.
     pub fn join_with_one_slot(&mut self) -> usize {
         self.join_with(&[], |settings| settings.most_slots = (1, 1))
@@ -236,6 +242,7 @@ impl Sim {
             epoch: self.epoch(),
             seed: self.seed.wrapping_mul(1_000).wrapping_add(index as u64),
             identity: identity(),
+            rtx: true,
             mends: true,
         };
         set(&mut settings);

@@ -59,6 +59,8 @@ pub struct Settings {
     pub identity: LocalIdentity,
     /// Offer no more slots than this: audio, video.
     pub most_slots: (usize, usize),
+    /// Take lost packets again as RTX, else under their own number.
+    pub rtx: bool,
     /// Restart ICE, or build connections anew, when they are lost.
     pub mends: bool,
 }
@@ -500,7 +502,9 @@ impl Participant {
                 self.generation = self.generation.wrapping_add(1);
                 self.publisher = Some(Publisher::new(transport, id, epoch, &mut self.rng, tracks));
             }
-            Pc::Sub => self.subscriber = Some(Subscriber::new(transport, epoch, Ssrc(self.rng.random()))),
+            Pc::Sub => {
+                self.subscriber = Some(Subscriber::new(transport, epoch, Ssrc(self.rng.random()), self.settings.rtx))
+            }
         }
     }
 

@@ -40,6 +40,8 @@ pub struct TrackConfig {
     pub mtu: usize,
     /// Audio: offer to send lost packets again.
     pub nack: bool,
+    /// Video: send lost packets again as RTX, else under their own number.
+    pub rtx: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +63,7 @@ impl TrackConfig {
             level: 30,
             mtu: MTU,
             nack: true,
+            rtx: true,
         }
     }
     /// 20 frames a second of `frame_bytes` each.
@@ -92,6 +95,10 @@ impl TrackConfig {
     }
     pub fn level(mut self, level: u8) -> Self {
         self.level = level;
+        self
+    }
+    pub fn without_rtx(mut self) -> Self {
+        self.rtx = false;
         self
     }
     pub fn mtu(mut self, mtu: usize) -> Self {
@@ -387,6 +394,7 @@ impl Track {
             kind: self.config.kind,
             direction: if self.stopped { Direction::Inactive } else { Direction::Send },
             audio_nack: self.config.nack,
+            rtx: self.config.rtx,
             ssrcs: self.streams.iter().filter(|_| named.is_empty()).map(|s| (s.ssrc, s.rtx)).collect(),
             rids: named,
         }
@@ -401,7 +409,7 @@ impl Stream {
             frame_bytes: config.frame_bytes,
             paused: false,
             ssrc: Ssrc(rng.random()),
-            rtx: (track.kind == Kind::Video).then(|| Ssrc(rng.random())),
+            rtx: (track.kind == Kind::Video && track.rtx).then(|| Ssrc(rng.random())),
             next: SeqNo(first.into()),
             next_rtx: SeqNo(rng.random_range(0..0x8000)),
             timestamp_offset: rng.random(),

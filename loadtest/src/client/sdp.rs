@@ -40,6 +40,8 @@ pub struct Media {
     pub direction: Direction,
     /// Ask for lost audio again. (Lost video always is.)
     pub audio_nack: bool,
+    /// Video: lost packets come again as RTX, else under their own number.
+    pub rtx: bool,
     /// Encodings by name; then `ssrcs` are not told.
     pub rids: Vec<String>,
     /// Streams with their RTX streams.
@@ -69,7 +71,8 @@ pub fn offer(head: &Head<'_>, media: &[Media]) -> String {
 fn write_media(text: &mut String, head: &Head<'_>, media: &Media) {
     let (name, formats) = match media.kind {
         Kind::Audio => ("audio", format!("{OPUS}")),
-        Kind::Video => ("video", format!("{VP8} {VP8_RTX}")),
+        Kind::Video if media.rtx => ("video", format!("{VP8} {VP8_RTX}")),
+        Kind::Video => ("video", format!("{VP8}")),
     };
     let mut line = |args: std::fmt::Arguments<'_>| {
         let _ = text.write_fmt(args);
@@ -117,8 +120,10 @@ fn write_media(text: &mut String, head: &Head<'_>, media: &Media) {
             for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
                 line(format_args!("a=rtcp-fb:{VP8} {feedback}"));
             }
-            line(format_args!("a=rtpmap:{VP8_RTX} rtx/90000"));
-            line(format_args!("a=fmtp:{VP8_RTX} apt={VP8}"));
+            if media.rtx {
+                line(format_args!("a=rtpmap:{VP8_RTX} rtx/90000"));
+                line(format_args!("a=fmtp:{VP8_RTX} apt={VP8}"));
+            }
         }
     }
     if !media.rids.is_empty() {

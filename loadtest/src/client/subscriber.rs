@@ -27,6 +27,7 @@ pub struct Subscriber {
     pub slots: Vec<Slot>,
     epoch: Epoch,
     ssrc: Ssrc,
+    rtx: bool,
     next_report: Option<Instant>,
     next_review: Option<Instant>,
     opened: Vec<u8>,
@@ -120,12 +121,14 @@ impl Latencies {
 }
 
 impl Subscriber {
-    pub fn new(transport: Transport, epoch: Epoch, ssrc: Ssrc) -> Self {
+    /// `ssrc` is that of our reports. Without `rtx`, lost packets come again under their own number.
+    pub fn new(transport: Transport, epoch: Epoch, ssrc: Ssrc, rtx: bool) -> Self {
         Self {
             transport,
             slots: Vec::new(),
             epoch,
             ssrc,
+            rtx,
             next_report: None,
             next_review: None,
             opened: vec![0; 2_048],
@@ -163,6 +166,7 @@ impl Subscriber {
             kind: slot.kind,
             direction: Direction::Receive,
             audio_nack: true,
+            rtx: self.rtx,
             rids: Vec::new(),
             ssrcs: Vec::new(),
         };
