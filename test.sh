@@ -30,7 +30,7 @@ main() {
   section rust timeout 2400 cargo test --locked --workspace --no-fail-fast
   section sdk sdk
   section fuzz timeout 1200 bash fuzz/run.sh 10
-  section build cargo build --locked --release --workspace
+  section build cargo build --locked --release --bin exedra
   section measure browsers measure
   section browsers browsers
   section endurance browsers endurance

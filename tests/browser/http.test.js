@@ -1,5 +1,6 @@
-// WHIP and WHEP from a page of another origin, beside people who use the room API.
+// Pages of another origin: WHIP and WHEP beside people who use the room API, and the README's ten lines.
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { seesAndHears } from './check.js';
 import { scenario } from './stage.js';
 
@@ -21,3 +22,14 @@ for (const kind of ['chromium', 'firefox']) {
     await bob.until(`![...room.participants.values()].some((p) => p.name === 'stage-camera')`);
   });
 }
+
+scenario('the ten lines of the README join a room and show everybody', {}, async (stage) => {
+  const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
+  const [, html] = /```html\n([^]*?)```/.exec(readme);
+  const bob = await stage.guest({ name: 'Bob', id: 2 });
+  const page = await stage.openBench();
+  await page.setContent(html.replaceAll('http://localhost:8080', stage.url));
+  await page.waitForFunction(() => [...document.querySelectorAll('video')].some((v) => v.videoWidth && v.getVideoPlaybackQuality().totalVideoFrames > 10), { timeout: 15_000 });
+  const ada = await bob.sees('Ada', { frames: 10 });
+  assert.ok(ada.width > 0);
+});
