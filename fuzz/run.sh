@@ -14,7 +14,8 @@ fi
 
 # Coverage for the parsers only, by the compiler pass that cargo-fuzz uses too; its own way to ask for it needs nightly.
 export RUSTC_WRAPPER=$PWD/rustc-with-coverage.sh
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}
+# A directory of its own: cargo does not tell what the wrapper built from what it did not.
+export CARGO_TARGET_DIR=$PWD/target
 cargo build "${targets[@]/#/--bin=}"
 
 for target in "${targets[@]}"; do
