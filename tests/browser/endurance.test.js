@@ -29,7 +29,7 @@ async function goOn(guests) {
   await new Promise((done) => setTimeout(done, SECONDS * 1000));
   const cameras = await Promise.all(guests.map((guest) => guest.camera()));
   const reports = await Promise.all(pairs.map(([guest, other]) => guest.report(other)));
-  console.log(`longest freezes ${reports.map((r) => Math.round(r.longestGapMs))} ms (the cameras themselves paused ${cameras.map((c) => Math.round(c.longestPauseMs))} ms); ` +
+  console.log(`longest freezes ${reports.map((r) => Math.round(r.longestGapMs))} ms (the cameras themselves paused ${cameras.map((c) => Math.round(c.longestPauseMs))} ms, the pages ${reports.map((r) => Math.round(r.longestStallMs))} ms); ` +
     `fps ${reports.map((r) => r.fps.toFixed(1))} of ${cameras.map((c) => c.fps.toFixed(1))}; ` +
     `sound missing ${reports.map((r) => r.gapPercent.toFixed(2))}%; lips ${reports.map((r) => r.avOffsetMs?.toFixed(0))} ms`);
   for (const [n, [guest, other]] of pairs.entries()) {

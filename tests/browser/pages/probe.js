@@ -23,7 +23,17 @@ import { audioContext } from './audio.js';
  * @property {number} beeps
  * @property {number | null} avOffsetMs median of the last ones; above 0: the picture is ahead of the sound
  * @property {number} idChanges
+ * @property {number} longestStallMs  the longest time in which the page itself painted nothing
  */
+
+/** The longest time in which this page painted nothing at all: then it cannot have shown anything either. */
+const stall = { longest: 0, last: null };
+(function painted() {
+  const now = wall();
+  if (stall.last !== null) stall.longest = Math.max(stall.longest, now - stall.last);
+  stall.last = now;
+  requestAnimationFrame(painted);
+})();
 
 export class Probe {
   #stops = { audio: () => {}, video: () => {} };
@@ -56,6 +66,7 @@ export class Probe {
     Object.assign(this.#video, { longestGap: 0, lastAt: wall(), firstAt: wall(), fresh: 0, frames: 0, coded: 0, idChanges: 0, presented: 0 });
     Object.assign(this.#audio, { windows: 0, heard: 0, silence: 0, longestSilence: 0, beeps: [] });
     this.#started = wall();
+    stall.longest = 0;
   }
 
   /** @returns {Report} */
@@ -76,6 +87,7 @@ export class Probe {
       heardMs: heard * WINDOW_MS,
       gapPercent: windows ? (100 * (windows - heard)) / windows : 100,
       longestSilenceMs: longestSilence * WINDOW_MS,
+      longestStallMs: stall.longest,
       beeps: beeps.length,
       avOffsetMs: offsets.length ? offsets[offsets.length >> 1] : null,
       avOffsets: offsets.map(Math.round),
