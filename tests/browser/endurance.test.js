@@ -35,8 +35,7 @@ async function goOn(guests) {
   for (const [n, [guest, other]] of pairs.entries()) {
     const camera = cameras[guests.indexOf(other)];
     await smooth(guest, other);
-    // Two cores encode four pictures and decode twelve, in software: some are skipped by a busy page, none may be missing for long.
-    assert.ok(reports[n].fps > 0.7 * camera.fps, `${guest.name} sees ${other.name} at ${reports[n].fps.toFixed(1)} of ${camera.fps.toFixed(1)} fps`);
+    assert.ok(reports[n].fps > 0.85 * camera.fps, `${guest.name} sees ${other.name} at ${reports[n].fps.toFixed(1)} of ${camera.fps.toFixed(1)} fps`);
     assert.ok(Math.abs(reports[n].avOffsetMs) < 120, `${guest.name}: ${other.name}'s lips are off by ${reports[n].avOffsetMs} ms`);
   }
 }
