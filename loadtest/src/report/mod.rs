@@ -1,5 +1,8 @@
 //! What a load test shows: the result and what is made of it. Everything here is pure: figures in, text out.
+pub mod compare;
+pub mod figures;
 pub mod histogram;
+pub mod limit;
 pub mod model;
 pub mod text;
 pub mod verdict;

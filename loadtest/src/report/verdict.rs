@@ -31,6 +31,15 @@ pub fn verdict(result: &LoadResult) -> Verdict {
 }
 
 impl Outcome {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::ServerLost => "the server failed",
+            Self::GeneratorLimited => "the load test could not keep up",
+            Self::Broken => "broken",
+        }
+    }
+
     /// What the program ends with: 0 clean, 1 the server failed, 4 nothing can be said about the server. (2: it could not run; 3: worse than compared.)
     pub fn exit_code(self) -> u8 {
         match self {
