@@ -27,7 +27,7 @@ pub struct LoadResult {
     /// None for a server of which nothing but its media is known.
     pub server: Option<ServerFigures>,
     pub generator: GeneratorFigures,
-    /// What `--find-limit` found.
+    /// What `--find-limit` found. All else is then of the highest load that was carried.
     pub limit: Option<Limit>,
     pub verdict: Verdict,
     /// One for each second, from the first join to the end.

@@ -29,11 +29,11 @@ pub fn page(result: &LoadResult, comparison: Option<&Comparison>) -> String {
     if let Some(limit) = &result.limit {
         out.push_str("<h2>The limit</h2>");
         let _ = write!(out, "<p class=lead>{}</p>", escape(&limit.why));
-        section(&mut out, &plots::limit(limit));
+        section(&mut out, &plots::limit(limit, &result.thresholds));
         tables::limit(&mut out, limit);
     }
     if !result.samples.is_empty() {
-        let heading = if result.limit.is_some() { "The last step, over time" } else { "Over time" };
+        let heading = if result.limit.is_some() { "The highest load carried, over time" } else { "Over time" };
         let _ = write!(out, "<h2>{heading}</h2>");
         section(&mut out, &plots::over_time(result));
     }
@@ -150,7 +150,7 @@ fn tiles(out: &mut String, result: &LoadResult) {
     if let Some(ns) = server.and_then(super::model::ServerFigures::cpu_ns_per_packet) {
         let floor = server.and_then(super::model::ServerFigures::times_the_floor);
         let beside = floor.map_or(String::new(), |times| format!("{}× the floor", number(times)));
-        list.push((format!("{} µs", number(ns / 1e3)), "server CPU per packet", beside));
+        list.push((format!("{} µs", number(ns / 1e3)), "CPU per packet", beside));
     }
     if let Some(memory) = server.and_then(|s| s.memory) {
         let beside = memory.bytes_per_peer().map_or(String::new(), |n| format!("{} per peer", bytes(n)));
@@ -158,7 +158,7 @@ fn tiles(out: &mut String, result: &LoadResult) {
     }
     if let Some(p99) = joins.first_packet.quantile_us(0.99) {
         let beside = format!("{} of {} in", count(joins.joined), count(joins.wanted));
-        list.push((duration_us(p99), "join to first packet, p99", beside));
+        list.push((duration_us(p99), "to first packet, p99", beside));
     }
     out.push_str("<section class=tiles>");
     for (value, name, beside) in list {
@@ -272,6 +272,7 @@ mod tests {
             });
         }
         result.limit = Some(controller.limit());
+        result.thresholds = limit::thresholds();
         result
     }
 

@@ -56,8 +56,8 @@ pub struct Axis {
 pub enum Scale {
     /// From zero, to at least this.
     FromZero(f64),
-    /// From zero, seconds.
-    Time,
+    /// Seconds, from zero to this.
+    Time(f64),
     /// By factors; what is not positive is at the lower edge.
     Log,
 }
@@ -114,7 +114,7 @@ impl Plot {
         for (from, to, what) in &self.shades {
             let (left, right) = (across(x, *from), across(x, *to));
             let (width, height) = ((right - left).max(0.0), HEIGHT - TOP - BOTTOM);
-            let _ = write!(out, "<rect class=shade x={left:.1} y={TOP} width={width:.1} height={height}/>");
+            let _ = write!(out, "<rect class=shade x={left:.1} y={TOP} width={width:.1} height={height} />");
             if width > 7.0 * what.len() as f64 {
                 let _ = write!(out, "<text class=faint x={:.1} y={:.1}>{what}</text>", left + 4.0, TOP + 12.0);
             }
@@ -181,7 +181,7 @@ impl Series {
                     let top = HEIGHT - BOTTOM - height;
                     let _ = write!(
                         out,
-                        "<rect class='{class} column' x={left:.1} y={top:.1} width={width:.1} height={height:.1}/>"
+                        "<rect class='{class} column' x={left:.1} y={top:.1} width={width:.1} height={height:.1} />"
                     );
                 }
             }
@@ -234,8 +234,8 @@ impl Range {
                 let ticks = (0..=(high / step + 1e-9) as u32).map(|n| f64::from(n) * step).collect();
                 Self { low: 0.0, high, log: false, ticks }
             }
-            Scale::Time => {
-                let high = highest.max(1.0);
+            Scale::Time(end) => {
+                let high = highest.max(end).max(1.0);
                 let steps = [1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_800.0];
                 let step = steps
                     .into_iter()

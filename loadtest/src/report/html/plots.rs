@@ -1,7 +1,7 @@
 //! Which plots a result gives.
 use super::plot::{Axis, Kind, Plot, Scale, Series};
 use crate::report::histogram::Histogram;
-use crate::report::model::{GaveWay, Limit, LoadResult, Phase, Sample, ServerSample};
+use crate::report::model::{GaveWay, Limit, LoadResult, Phase, Sample, ServerSample, Thresholds};
 use crate::report::text::{clock, duration_us, number, percent};
 
 const MIB: f64 = (1 << 20) as f64;
@@ -9,7 +9,7 @@ const MIB: f64 = (1 << 20) as f64;
 const COLUMNS_PER_OCTAVE: f64 = 5.0;
 
 fn seconds() -> Axis {
-    Axis { show: |s| clock((s * 1e3) as u64), scale: Scale::Time }
+    Axis { show: |s| clock((s * 1e3) as u64), scale: Scale::Time(0.0) }
 }
 
 fn duration(scale: Scale) -> Axis {
@@ -37,8 +37,11 @@ pub fn over_time(result: &LoadResult) -> Vec<Plot> {
     if samples.iter().any(|s| s.server.is_some_and(|s| s.sends > 0)) {
         list.push(calls(samples));
     }
-    let shades = shades(samples);
-    list.iter_mut().for_each(|plot| plot.shades.clone_from(&shades));
+    let (shades, end) = (shades(samples), samples.last().map_or(0.0, |s| s.at_ms as f64 / 1e3));
+    for plot in &mut list {
+        plot.shades.clone_from(&shades);
+        plot.x.scale = Scale::Time(end);
+    }
     list
 }
 
@@ -105,8 +108,12 @@ fn latency(result: &LoadResult) -> Plot {
         Series::line("p50", "q1", at(|s| s.latency.p50_us)),
     ];
     let mut plot = plot("Latency, one way", String::new(), seconds(), duration(Scale::Log), series);
-    plot.limit = result.thresholds.max_p99_us.map(|us| (us as f64, format!("p99 at most {}", duration_us(us))));
+    plot.limit = threshold(&result.thresholds);
     plot
+}
+
+fn threshold(thresholds: &Thresholds) -> Option<(f64, String)> {
+    thresholds.max_p99_us.map(|us| (us as f64, format!("p99 at most {}", duration_us(us))))
 }
 
 fn cpu(result: &LoadResult) -> Plot {
@@ -225,7 +232,7 @@ fn cumulated(histogram: &Histogram) -> Vec<(f64, f64)> {
 }
 
 /// Each load that was tried.
-pub fn limit(limit: &Limit) -> Vec<Plot> {
+pub fn limit(limit: &Limit, thresholds: &Thresholds) -> Vec<Plot> {
     let steps = |what: fn(GaveWay, bool) -> bool, of: fn(&crate::report::model::LimitStep) -> f64| {
         let chosen = limit.steps.iter().filter(move |s| what(s.gave_way, s.passed));
         chosen.map(move |s| (s.load as f64, of(s))).collect::<Vec<_>>()
@@ -245,7 +252,7 @@ pub fn limit(limit: &Limit) -> Vec<Plot> {
     let x = || plain(number);
     let mut latency =
         plot("Latency p99", limit.unit.clone(), x(), duration(Scale::Log), series(|s| s.p99_us.max(1) as f64));
-    latency.limit = Some((50_000.0, "50 ms".to_owned()));
+    latency.limit = threshold(thresholds);
     let y = Axis { show: percent, scale: Scale::FromZero(1.0) };
     let cpu =
         plot("Server CPU", "100% is one core".to_owned(), x(), y, series(|s| s.server_cpu_share.unwrap_or(f64::NAN)));

@@ -38,7 +38,7 @@ pub fn limit(out: &mut String, limit: &Limit) {
     let unit = escape(&limit.unit);
     let _ = write!(
         out,
-        "<table><tr><th>{unit}<th>packets/s<th>p99<th>lost by the server<th>server CPU<th>load test CPU<th><th>why"
+        "<table><tr><th>{unit}<th>packets/s<th>p99<th>lost by the server<th>server CPU<th>load test CPU<th><th class=w>why"
     );
     for step in &limit.steps {
         let (class, word) = match step.passed {
@@ -98,6 +98,8 @@ pub fn figures(out: &mut String, result: &LoadResult) {
 }
 
 type Row = (String, String);
+/// A figure of a kind of slots: its name, and how it is shown.
+type MediaRow = (&'static str, fn(&Media) -> String);
 
 fn list(out: &mut String, title: &str, rows: &[Row]) {
     let _ = write!(out, "<div><h3>{title}</h3><table>");
@@ -124,7 +126,7 @@ fn media(out: &mut String, result: &LoadResult) {
     kinds.iter().for_each(|(name, _)| {
         let _ = write!(out, "<th>{name}");
     });
-    let rows: [(&str, fn(&Media) -> String); 15] = [
+    let rows: [MediaRow; 15] = [
         ("slots", |m| count(m.slots)),
         ("silent slots", |m| count(m.silent_slots)),
         ("packets expected", |m| count(m.expected)),
