@@ -26,10 +26,11 @@ pub fn number(n: f64) -> String {
     }
 }
 
-/// `850 µs`, `4.2 ms`, `1.2 s`.
+/// `0`, `850 µs`, `4.2 ms`, `1.2 s`.
 pub fn duration_us(us: u64) -> String {
     match us {
-        0..1_000 => format!("{us} µs"),
+        0 => "0".to_owned(),
+        1..1_000 => format!("{us} µs"),
         1_000..1_000_000 => format!("{} ms", number(us as f64 / 1e3)),
         _ => format!("{} s", number(us as f64 / 1e6)),
     }
