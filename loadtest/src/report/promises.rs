@@ -78,13 +78,17 @@ fn joins(result: &LoadResult, list: &mut Vec<Promise>) {
 
 fn memory(result: &LoadResult, list: &mut Vec<Promise>) {
     let memory = result.server.as_ref().and_then(|s| s.memory);
-    if let Some((per_peer, peers)) = memory.and_then(|m| Some((m.bytes_per_peer()?, m.peers))) {
-        let (what, most) = match is_idle(result) {
+    let grown =
+        memory.filter(|m| m.rss_before_bytes > 0).map(|m| m.rss_joined_bytes.saturating_sub(m.rss_before_bytes));
+    if let Some(grown) = grown.filter(|_| result.totals.subscribers > 0) {
+        let (viewers, idle) = (result.totals.subscribers, is_idle(result));
+        let (what, most) = match idle {
             true => ("Server memory per idle viewer", 40.0),
             false => ("Server memory per viewer, up to 20 slots", 120.0),
         };
-        let measured = format!("{} (of {} peers)", bytes(per_peer), count(peers));
-        promise(list, per_peer < most * 1024.0, what, &format!("below {} KiB", number(most)), measured);
+        let each = grown as f64 / viewers as f64;
+        let measured = format!("{} (of {})", bytes(each), count(viewers));
+        promise(list, each < most * 1024.0, what, &format!("below {} KiB at 1,000", number(most)), measured);
     }
     if let Some(churn) = result.totals.churn.as_ref().filter(|c| c.rss_early_bytes > 0) {
         let grown = churn.rss_late_bytes as f64 / churn.rss_early_bytes as f64 - 1.0;
