@@ -1,7 +1,7 @@
 //! What a viewer would have seen: packets put in order, joined to frames, and decoded in name.
-use super::payload::{Tag, Vp8};
+use super::payload::{Head, Tag};
+use super::ring::Ring;
 use exedra::rtp::SeqNo;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Packets that wait for others. Beyond it all are given up.
@@ -21,7 +21,7 @@ pub(super) const REBASED: i32 = 500;
 pub struct VideoPacket {
     pub timestamp: u32,
     pub marker: bool,
-    pub head: Vp8,
+    pub head: Head,
     pub tag: Tag,
 }
 
@@ -43,12 +43,11 @@ pub struct VideoStats {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Viewer {
     pub stats: VideoStats,
     /// When and how long: gaps between two frames above [`FREEZE`].
     pub freezes: Vec<(Instant, Duration)>,
-    packets: BTreeMap<u64, VideoPacket>,
+    packets: Ring<VideoPacket>,
     /// The packet that the next frame begins with; `None` until a keyframe came.
     next: Option<u64>,
     last: Option<Decoded>,
@@ -64,27 +63,38 @@ pub struct Decoded {
     pub timestamp: u32,
 }
 
+impl Default for Viewer {
+    fn default() -> Self {
+        Self {
+            stats: VideoStats::default(),
+            freezes: Vec::new(),
+            packets: Ring::new(MAX_WAITING),
+            next: None,
+            last: None,
+            expected_since: None,
+        }
+    }
+}
+
 impl Viewer {
     /// A packet arrived, or was recovered. Gives what is wrong with it.
     pub fn handle_packet(&mut self, now: Instant, seq: SeqNo, packet: VideoPacket) -> Option<String> {
         self.expected_since.get_or_insert(now);
-        if let Some(known) = self.packets.get(&seq.0) {
+        if let Some(known) = self.packets.get(seq.0) {
             return (*known != packet).then(|| format!("video {}: one number for {known:?} and {packet:?}", seq.0));
         }
         if self.next.is_some_and(|next| seq.0 + REMEMBERED < next) {
             return None;
         }
         let fault = self.check(seq.0, &packet);
-        self.packets.insert(seq.0, packet);
-        if self.packets.len() > MAX_WAITING {
-            self.packets.clear();
+        if !self.packets.insert(seq.0, packet) {
             self.next = None;
+            return fault;
         }
-        while self.advance(now) {}
-        let keep_from = self.next.unwrap_or(0).saturating_sub(REMEMBERED);
-        while self.packets.first_key_value().is_some_and(|(first, _)| *first < keep_from) {
-            self.packets.pop_first();
-        }
+        // Only the end of a frame, or what was missing, can make something whole.
+        let in_line = self.packets.highest() == Some(seq.0) && !packet.marker && !packet.head.starts_frame;
+        while !in_line && self.advance(now) {}
+        self.packets.forget_below(self.next.unwrap_or(0).saturating_sub(REMEMBERED));
         fault
     }
 
@@ -95,7 +105,7 @@ impl Viewer {
 
     /// True if packets are here that cannot be decoded.
     pub fn is_stuck(&self) -> bool {
-        self.packets.keys().next_back().is_some_and(|last| self.next.is_none_or(|next| *last >= next))
+        self.packets.highest().is_some_and(|last| self.next.is_none_or(|next| last >= next))
     }
 
     /// How long a frame has been expected.
@@ -118,7 +128,7 @@ impl Viewer {
     /// Decodes the next frame, if it is whole.
     fn advance(&mut self, now: Instant) -> bool {
         let from = match self.next {
-            Some(next) if self.packets.contains_key(&next) => next,
+            Some(next) if self.packets.get(next).is_some() => next,
             _ => return self.skip_to_keyframe(now),
         };
         match self.frame_at(from) {
@@ -141,9 +151,9 @@ impl Viewer {
         let beyond = self.next.unwrap_or(0);
         let starts: Vec<u64> = self
             .packets
-            .range(beyond..)
+            .from(beyond)
             .filter(|(_, p)| p.head.starts_frame && p.tag.keyframe)
-            .map(|(seq, _)| *seq)
+            .map(|(seq, _)| seq)
             .collect();
         for start in starts.into_iter().rev() {
             if let Frame::Whole { end, first } = self.frame_at(start) {
@@ -159,16 +169,16 @@ impl Viewer {
     }
 
     fn frame_at(&self, from: u64) -> Frame {
-        let Some(first) = self.packets.get(&from).filter(|p| p.head.starts_frame) else { return Frame::Incomplete };
-        for (count, (seq, packet)) in self.packets.range(from..).enumerate() {
-            if *seq != from + count as u64 {
+        let Some(first) = self.packets.get(from).filter(|p| p.head.starts_frame) else { return Frame::Incomplete };
+        for (count, (seq, packet)) in self.packets.from(from).enumerate() {
+            if seq != from + count as u64 {
                 return Frame::Incomplete;
             }
             if count > 0 && packet.head.starts_frame {
-                return Frame::Cut { end: *seq };
+                return Frame::Cut { end: seq };
             }
             if packet.marker {
-                return Frame::Whole { end: *seq, first: *first };
+                return Frame::Whole { end: seq, first: *first };
             }
         }
         Frame::Incomplete
@@ -197,8 +207,8 @@ impl Viewer {
 
     /// Holds a packet against its neighbours: what a decoder would stumble over.
     fn check(&self, seq: u64, packet: &VideoPacket) -> Option<String> {
-        let before = seq.checked_sub(1).and_then(|s| self.packets.get(&s));
-        let after = self.packets.get(&(seq + 1));
+        let before = seq.checked_sub(1).and_then(|s| self.packets.get(s));
+        let after = self.packets.get(seq + 1);
         let pairs = [before.map(|b| (b, packet)), after.map(|a| (packet, a))];
         let alone = (packet.head.starts_frame != (packet.tag.part == 0)
             || packet.head.starts_frame && packet.head.keyframe != packet.tag.keyframe)
@@ -238,10 +248,10 @@ fn wrong_order(a: &VideoPacket, b: &VideoPacket) -> Option<&'static str> {
     if step <= 0 {
         return Some("a timestamp that does not advance");
     }
-    if b.head.picture_id != (a.head.picture_id + 1) & 0x7fff {
+    if b.head.picture_id != a.head.picture_id.map(|id| (id + 1) & 0x7fff) {
         return Some("a hole in the picture ids");
     }
-    if b.head.tl0_pic_idx != a.head.tl0_pic_idx.wrapping_add(1) {
+    if b.head.tl0_pic_idx != a.head.tl0_pic_idx.map(|id| id.wrapping_add(1)) {
         return Some("a hole in TL0PICIDX");
     }
     if same_source && a.marker && b.tag.frame == a.tag.frame.wrapping_add(1) {
