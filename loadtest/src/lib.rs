@@ -1,4 +1,5 @@
-//! Clients for load and for simulation: sans-IO, so that the same client runs on sockets and in virtual time.
+//! Clients for load and for simulation: sans-IO, so that the same client runs on sockets and in virtual time; and what is said about what they saw.
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod report;

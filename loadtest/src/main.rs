@@ -2,14 +2,14 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "this is where time comes from")]
 mod call;
-mod report;
+mod outcome;
 mod server;
 
 use call::{Phase, Plan};
 use clap::{Parser, ValueEnum};
 use exedra::peer::LocalIdentity;
 use loadtest::client::{Epoch, TrackConfig};
-use report::Report;
+use outcome::Report;
 use server::Server;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
