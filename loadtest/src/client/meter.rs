@@ -21,8 +21,10 @@ pub struct Flow {
     /// Media packets that were new, in whatever way they came, and the bytes of their datagrams.
     pub packets: u64,
     pub bytes: u64,
-    /// From the moment at which the publisher handed a packet to the kernel until it arrived; in microseconds.
+    /// From the moment at which the publisher handed a packet to the kernel until it arrived. This is the one that is recorded into;
+    /// whoever reads it moves it to `total`.
     pub latency: Histogram,
+    pub total: Histogram,
 }
 
 impl Default for Meter {
@@ -39,6 +41,6 @@ impl Meter {
         };
         flow.packets += 1;
         flow.bytes += bytes as u64;
-        flow.latency.record(micros);
+        flow.latency.record_us(micros);
     }
 }

@@ -330,6 +330,14 @@ impl Slot {
         }
     }
 
+    /// Nothing more is expected at all. A freeze that goes on counts as it is.
+    pub fn finish(&mut self, now: Instant) {
+        match &mut self.media {
+            Screen::Audio(listener) => listener.rest(),
+            Screen::Video(viewer) => viewer.finish(now),
+        }
+    }
+
     /// Packets that never came, neither at first nor repaired, among all numbers that were used.
     pub fn lost_for_good(&self) -> u64 {
         self.ledger.lost_for_good()

@@ -10,6 +10,8 @@ const MAX_WAITING: usize = 2_048;
 const REMEMBERED: u64 = 64;
 /// Frames that are further apart than this are a freeze that is noted.
 pub const FREEZE: Duration = Duration::from_millis(500);
+/// From here on, and if three frames are missing, somebody notices.
+const NOTICED: Duration = Duration::from_millis(200);
 /// Freezes that are remembered one by one.
 const MAX_FREEZES: usize = 256;
 
@@ -40,6 +42,9 @@ pub struct VideoStats {
     pub cut: u64,
     /// The longest time between two frames while they were expected, in milliseconds.
     pub longest_freeze_ms: u64,
+    /// Times without a frame above 200 ms and three frames, once there had been one; and how long they were together.
+    pub freezes: u64,
+    pub frozen_ms: u64,
 }
 
 /// See the module.
@@ -121,7 +126,7 @@ impl Viewer {
     /// Notes a freeze that goes on.
     pub fn finish(&mut self, now: Instant) {
         if let Some(since) = self.expected_since.take() {
-            self.note_gap(now, now.saturating_duration_since(since));
+            self.note_gap(now, now.saturating_duration_since(since), Duration::ZERO);
         }
     }
 
@@ -193,12 +198,21 @@ impl Viewer {
             self.stats.layer_switches += u64::from(same_track && last.tag.encoding != first.tag.encoding);
         }
         if let Some(since) = self.expected_since.replace(now) {
-            self.note_gap(now, now.saturating_duration_since(since));
+            // The publisher itself may send few frames.
+            let interval = self.last.filter(|l| l.tag.same_source(&first.tag)).map_or(0, |l| {
+                let frames = first.tag.frame.wrapping_sub(l.tag.frame).max(1);
+                first.tag.micros.saturating_sub(l.tag.micros) / u64::from(frames)
+            });
+            self.note_gap(now, now.saturating_duration_since(since), Duration::from_micros(interval));
         }
         self.last = Some(Decoded { at: now, tag: first.tag, timestamp: first.timestamp });
     }
 
-    fn note_gap(&mut self, now: Instant, gap: Duration) {
+    fn note_gap(&mut self, now: Instant, gap: Duration, interval: Duration) {
+        if self.last.is_some() && gap > NOTICED && gap > interval * 3 {
+            self.stats.freezes += 1;
+            self.stats.frozen_ms += gap.as_millis() as u64;
+        }
         self.stats.longest_freeze_ms = self.stats.longest_freeze_ms.max(gap.as_millis() as u64);
         if gap > FREEZE && self.freezes.len() < MAX_FREEZES {
             self.freezes.push((now, gap));
