@@ -81,7 +81,7 @@ impl Default for Thresholds {
     }
 }
 
-/// What came of the media and the joins. Packets are counted from the first to the last of each slot's numbers, whatever the phase.
+/// What came of the media and the joins. But for latencies, packets are counted from the first to the last of each slot's numbers, whatever the phase.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Totals {
@@ -95,7 +95,8 @@ pub struct Totals {
     /// join-storm, churn: what those who were in before the storm got, and nobody else.
     pub incumbents: Option<Media>,
     pub churn: Option<Churn>,
-    /// Streams that a decoder would have stumbled over, wrong answers, broken connections: how many, and the first ones in words.
+    /// What a server may never do, however loaded: streams that a decoder would have stumbled over though every packet came, wrong answers. How many, and
+    /// the first ones in words. (Connections that failed are counted in `joins`.)
     pub fault_count: u64,
     pub faults: Vec<String>,
 }
@@ -150,7 +151,8 @@ pub struct Media {
     pub freezes: u64,
     pub frozen_ms: u64,
     pub longest_freeze_ms: u64,
-    /// One way: from when the packet was handed to the sender's kernel to when it was read from the receiver's socket. Repaired ones included.
+    /// One way: from when the packet was handed to the sender's kernel to when it was read from the receiver's socket. Repaired ones included. Only
+    /// packets of the measuring phase.
     pub latency: Histogram,
 }
 
@@ -178,6 +180,8 @@ pub struct ServerFigures {
     /// "exedra 0.1.0", or the address of a server of another make.
     pub name: String,
     pub pid: Option<u32>,
+    /// Threads that forward media, each of which can use one core. Zero: not known, taken for one.
+    pub shards: u32,
     pub measured_ms: u64,
     /// In the process and in the kernel on its behalf; none without a pid.
     pub cpu: Option<CpuTime>,
@@ -380,6 +384,7 @@ pub enum GaveWay {
     /// It held.
     #[default]
     Nothing,
+    /// The server's threads, or the machine, had nothing left.
     ServerCpu,
     /// The server's sockets were full, on the way in or out, with CPU to spare.
     SocketBuffers,
@@ -472,6 +477,11 @@ impl ServerFigures {
     pub fn times_the_floor(&self) -> Option<f64> {
         let floor = self.floor.as_ref().filter(|f| f.ns_per_packet > 0.0)?;
         Some(self.cpu_ns_per_packet()? / floor.ns_per_packet)
+    }
+
+    /// Cores that it can use for media.
+    pub fn capacity(&self) -> f64 {
+        f64::from(self.shards.max(1))
     }
 
     pub fn packets_out_per_s(&self) -> f64 {
