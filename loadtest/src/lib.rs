@@ -5,3 +5,4 @@ pub mod carrier;
 pub mod client;
 pub mod kernel;
 pub mod report;
+pub mod scenario;
