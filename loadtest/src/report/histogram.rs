@@ -28,6 +28,7 @@ pub struct Histogram {
 #[serde(rename_all = "camelCase", default)]
 pub struct Quantiles {
     pub count: u64,
+    #[serde(serialize_with = "super::model::rounded")]
     pub mean_us: f64,
     pub p50_us: u64,
     pub p90_us: u64,

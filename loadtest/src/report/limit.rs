@@ -1,10 +1,11 @@
 //! `--find-limit`: which load to try next, and what gave way. Pure: the main loop runs the steps.
 //!
 //! ```text
-//! while let Some(step) = controller.next() { controller.finished(StepResult::of(step, &run(step.load))); }
-//! let limit = controller.limit();
+//! while let Some(step) = controller.next() { controller.take(step, run(step.load)); }
+//! let result = controller.into_result();
 //! ```
 use super::model::{GaveWay, Limit, LimitStep, LoadResult, Outcome, Phase, ServerFigures, Thresholds};
+use super::text::count;
 use super::verdict::{send_drops, server_losses, verdict};
 
 /// A step is half as large again, until one fails.
@@ -33,6 +34,8 @@ pub struct Controller {
     /// The lowest load that failed.
     failed: Option<u64>,
     steps: Vec<LimitStep>,
+    /// Of the highest load that was carried; of the last one until one was.
+    best: Option<Box<LoadResult>>,
 }
 
 /// A load to try.
@@ -50,7 +53,15 @@ impl Controller {
     /// `unit` is what is raised ("viewers"); `start` is tried first, and nothing above `max`.
     pub fn new(unit: &str, start: u64, max: u64) -> Self {
         let next = start.clamp(1, max.max(1));
-        Self { unit: unit.to_owned(), max: max.max(1), next, carried: None, failed: None, steps: Vec::new() }
+        Self {
+            unit: unit.to_owned(),
+            max: max.max(1),
+            next,
+            carried: None,
+            failed: None,
+            steps: Vec::new(),
+            best: None,
+        }
     }
 
     /// The load to try next; none when the limit is known as well as it will be.
@@ -58,6 +69,23 @@ impl Controller {
     pub fn next(&self) -> Option<Step> {
         let tried_all = self.steps.len() >= MAX_STEPS || self.carried == Some(self.max);
         (!tried_all && !self.is_narrow()).then_some(Step { load: self.next, number: self.steps.len() + 1 })
+    }
+
+    /// Takes the run of the step that `next` told, judged by the thresholds that it was run with.
+    pub fn take(&mut self, step: Step, result: LoadResult) {
+        let judged = StepResult::of(step, &result);
+        if self.carried.is_none() || judged.passed && self.carried < Some(step.load) {
+            self.best = Some(Box::new(result));
+        }
+        self.finished(judged);
+    }
+
+    /// The run of the highest load that was carried (of the last that was tried if none was), with what the search found. None before the first step.
+    pub fn into_result(mut self) -> Option<LoadResult> {
+        let mut result = self.best.take()?;
+        result.verdict = verdict(&result);
+        result.limit = Some(self.limit());
+        Some(*result)
     }
 
     /// Takes what came of the step that `next` told.
@@ -81,9 +109,9 @@ impl Controller {
         let gave_way = limiting.map_or(GaveWay::Nothing, |s| s.gave_way);
         let why = match limiting {
             Some(step) if gave_way == GaveWay::Generator => {
-                format!("The load test gave way at {}, not the server: {}", step.load, step.why)
+                format!("The load test gave way at {}, not the server: {}.", count(step.load), step.why)
             }
-            Some(step) => format!("At {} {}: {}", step.load, gave_way.words(), step.why),
+            Some(step) => format!("At {} {}: {}.", count(step.load), gave_way.words(), step.why),
             None => "Everything that was tried was carried.".to_owned(),
         };
         Limit {
@@ -214,6 +242,23 @@ mod tests {
             }
             controller.limit();
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_search_is_its_highest_load() {
+        let mut controller = Controller::new("viewers", 100, 400);
+        assert!(controller.clone().into_result().is_none());
+        while let Some(step) = controller.next() {
+            let mut result = example::classroom();
+            result.totals.subscribers = step.load;
+            result.totals.video.lost = u64::from(step.load > 330);
+            controller.take(step, result);
+        }
+        let result = controller.into_result().unwrap();
+        let limit = result.limit.unwrap();
+        assert_eq!(Some(result.totals.subscribers), limit.carried);
+        assert!((314..=330).contains(&limit.carried.unwrap()), "{:?}", limit.carried);
+        assert_eq!((result.verdict.outcome, limit.gave_way), (Outcome::Clean, GaveWay::Server));
     }
 
     fn judged(change: impl FnOnce(&mut LoadResult)) -> LimitStep {

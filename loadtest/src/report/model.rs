@@ -3,7 +3,7 @@
 //! Names carry their units: `_us` and `_ms` are durations, `_bytes` sizes, `_share` a part of a whole from 0 to 1 (of CPU time: cores, so that two busy
 //! cores are 2.0). Counts have no unit. In JSON the names are in camelCase. Fields that an older file lacks read as zero, none or empty.
 use super::histogram::{Histogram, Quantiles};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 
 /// The version of the format. It is raised when a field changes its meaning or goes; a new field does not raise it.
@@ -27,7 +27,7 @@ pub struct LoadResult {
     /// None for a server of which nothing but its media is known.
     pub server: Option<ServerFigures>,
     pub generator: GeneratorFigures,
-    /// What `--find-limit` found.
+    /// What `--find-limit` found. All else is then of the highest load that was carried.
     pub limit: Option<Limit>,
     pub verdict: Verdict,
     /// One for each second, from the first join to the end.
@@ -43,6 +43,7 @@ pub struct Machine {
     pub memory_bytes: u64,
     pub kernel: String,
     /// The load average of the last minute before the run began: what else went on.
+    #[serde(serialize_with = "rounded")]
     pub load_before: f64,
     /// The greatest socket buffers that a process may ask for.
     pub rmem_max_bytes: u64,
@@ -68,8 +69,10 @@ pub struct Scenario {
 #[serde(rename_all = "camelCase", default)]
 pub struct Thresholds {
     /// The share of packets that may be missing in the end.
+    #[serde(serialize_with = "rounded")]
     pub max_loss_share: f64,
     /// The share of packets that may need repair.
+    #[serde(serialize_with = "rounded")]
     pub max_repair_share: f64,
     /// None: latency is told, not judged.
     pub max_p99_us: Option<u64>,
@@ -110,6 +113,7 @@ pub struct Joins {
     /// Refused, or not in within the time that a client has for it.
     pub failed: u64,
     /// Joins that were begun in a second.
+    #[serde(serialize_with = "rounded")]
     pub rate_per_s: f64,
     /// To the answer of signalling.
     pub welcome: Histogram,
@@ -238,6 +242,7 @@ pub struct Memory {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Floor {
+    #[serde(serialize_with = "rounded")]
     pub ns_per_packet: f64,
     /// What the loop did: "1,150 bytes to 300 sockets, runs of 8".
     pub what: String,
@@ -252,6 +257,7 @@ pub struct GeneratorFigures {
     /// Threads that carry load. Each can use one core.
     pub threads: u32,
     /// The busiest second of the busiest thread.
+    #[serde(serialize_with = "rounded")]
     pub cpu_share_max: f64,
     /// How late the event loop came to what was due.
     pub loop_lag: Histogram,
@@ -316,6 +322,7 @@ pub enum Phase {
 #[serde(rename_all = "camelCase", default)]
 pub struct ServerSample {
     /// Cores used; none without a pid.
+    #[serde(serialize_with = "rounded_option")]
     pub cpu_share: Option<f64>,
     pub rss_bytes: Option<u64>,
     pub descriptors: Option<u64>,
@@ -333,6 +340,7 @@ pub struct ServerSample {
 #[serde(rename_all = "camelCase", default)]
 pub struct GeneratorSample {
     /// Of the busiest thread: 1.0 is all that it can do.
+    #[serde(serialize_with = "rounded")]
     pub cpu_share: f64,
     pub loop_lag_max_us: u64,
     pub socket_drops: u64,
@@ -343,7 +351,9 @@ pub struct GeneratorSample {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachineSample {
+    #[serde(serialize_with = "rounded")]
     pub busy_share: f64,
+    #[serde(serialize_with = "rounded")]
     pub steal_share: f64,
 }
 
@@ -370,10 +380,14 @@ pub struct LimitStep {
     pub passed: bool,
     pub gave_way: GaveWay,
     pub why: String,
+    #[serde(serialize_with = "rounded")]
     pub server_loss_share: f64,
     pub p99_us: u64,
+    #[serde(serialize_with = "rounded")]
     pub packets_per_s: f64,
+    #[serde(serialize_with = "rounded_option")]
     pub server_cpu_share: Option<f64>,
+    #[serde(serialize_with = "rounded")]
     pub generator_cpu_share: f64,
 }
 
@@ -528,4 +542,16 @@ impl Sample {
 /// A part of a whole; nothing of nothing is zero.
 pub(super) fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// Six decimals are enough for people, and come back the same.
+pub(super) fn rounded<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((value * 1e6).round() / 1e6)
+}
+
+fn rounded_option<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => rounded(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }

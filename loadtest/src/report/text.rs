@@ -5,7 +5,7 @@ pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -26,10 +26,11 @@ pub fn number(n: f64) -> String {
     }
 }
 
-/// `850 µs`, `4.2 ms`, `1.2 s`.
+/// `0`, `850 µs`, `4.2 ms`, `1.2 s`.
 pub fn duration_us(us: u64) -> String {
     match us {
-        0..1_000 => format!("{us} µs"),
+        0 => "0".to_owned(),
+        1..1_000 => format!("{us} µs"),
         1_000..1_000_000 => format!("{} ms", number(us as f64 / 1e3)),
         _ => format!("{} s", number(us as f64 / 1e6)),
     }

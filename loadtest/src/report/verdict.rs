@@ -64,7 +64,7 @@ fn findings(result: &LoadResult, trouble: &Trouble) -> Vec<Finding> {
     let mut find = |outcome, excused, what| findings.push(Finding { outcome, what, excused });
     if totals.fault_count > 0 {
         let first = totals.faults.first().map_or("", String::as_str);
-        find(Outcome::Broken, false, format!("{} faults, the first: {first}", count(totals.fault_count)));
+        find(Outcome::Broken, false, format!("faults: {}, the first: {first}", count(totals.fault_count)));
     }
     if totals.joins.joined == 0 {
         find(Outcome::Broken, trouble.any(), "nobody got in".to_owned());
