@@ -108,6 +108,7 @@ pub struct Ending {
     pub resumes: u64,
     pub failed_resumes: u64,
     pub leaves: u64,
+    pub changes: u64,
     /// Of this thread, while all were in.
     pub measured: Duration,
     pub cpu: CpuTime,
@@ -185,6 +186,7 @@ pub struct Stage {
     resumes: u64,
     failed_resumes: u64,
     leaves: u64,
+    changes: u64,
 }
 
 struct Carrier {
@@ -265,6 +267,7 @@ impl Carrier {
             resumes: 0,
             failed_resumes: 0,
             leaves: 0,
+            changes: 0,
         };
         Ok(Self {
             poll,
@@ -457,6 +460,7 @@ impl Carrier {
             resumes: stage.resumes,
             failed_resumes: stage.failed_resumes,
             leaves: stage.leaves,
+            changes: stage.changes,
             measured: self.measured.time,
             cpu: self.measured.cpu,
             cpu_share_max: self.measured.cpu_share_max,
@@ -512,6 +516,7 @@ impl Stage {
     /// Lets a client do something of the room API, and sends what comes of it.
     pub fn act(&mut self, index: usize, what: impl FnOnce(&mut crate::client::Participant)) {
         if let Some(client) = self.clients.get_mut(index) {
+            self.changes += 1;
             what(&mut client.participant);
             client.after(Instant::now(), &mut self.shared);
         }

@@ -97,6 +97,8 @@ pub struct Totals {
     pub video: Media,
     /// join-storm, churn: what those who were in before the storm got, and nobody else.
     pub incumbents: Option<Media>,
+    /// bad-network: what those got whose network the load test spoils. They are in no other sum.
+    pub impaired: Option<Media>,
     pub churn: Option<Churn>,
     /// What a server may never do, however loaded: streams that a decoder would have stumbled over though every packet came, wrong answers. How many, and
     /// the first ones in words. (Connections that failed are counted in `joins`.)
