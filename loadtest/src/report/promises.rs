@@ -13,6 +13,8 @@ pub struct Promise {
 
 /// Below this share of its capacity a server is lightly loaded.
 const LIGHT: f64 = 0.3;
+/// With fewer viewers it is the fixed cost of the process that is divided among them.
+const MANY: u64 = 500;
 /// A viewer that gets fewer packets a second than this is idle: keep-alives and reports.
 const IDLE_PER_S: f64 = 2.0;
 
@@ -79,7 +81,7 @@ fn memory(result: &LoadResult, list: &mut Vec<Promise>) {
     let memory = result.server.as_ref().and_then(|s| s.memory);
     let grown =
         memory.filter(|m| m.rss_before_bytes > 0).map(|m| m.rss_joined_bytes.saturating_sub(m.rss_before_bytes));
-    if let Some(grown) = grown.filter(|_| result.totals.subscribers > 0) {
+    if let Some(grown) = grown.filter(|_| result.totals.subscribers >= MANY) {
         let (viewers, idle) = (result.totals.subscribers, is_idle(result));
         let (what, most) = match idle {
             true => ("Server memory per idle viewer", 40.0),
@@ -144,6 +146,7 @@ mod tests {
     fn silent_peers_are_idle() {
         let mut result = example::classroom();
         result.samples.iter_mut().for_each(|s| s.packets_received = 0);
+        result.totals.subscribers = 1_000;
         let found = promises(&result);
         assert!(found.iter().any(|p| p.what == "CPU of 1,000 connected silent peers"));
         assert!(found.iter().any(|p| p.what == "Server memory per idle viewer"));
