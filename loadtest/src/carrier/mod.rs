@@ -218,6 +218,7 @@ struct Measure {
     at: Instant,
     cpu: ThreadCpu,
     datagrams: u64,
+    sent: Sent,
 }
 
 #[derive(Default)]
@@ -226,6 +227,7 @@ struct Measured {
     cpu: CpuTime,
     cpu_share_max: f64,
     datagrams: u64,
+    sent: Sent,
     latency: [[Histogram; 2]; Cohort::ALL.len()],
 }
 
@@ -352,8 +354,8 @@ impl Carrier {
         match phase {
             Phase::Joining => {}
             Phase::Measuring => {
-                self.measure =
-                    Some(Measure { at: now, cpu: ThreadCpu::now(), datagrams: self.stage.shared.datagrams });
+                let (sent, datagrams) = (self.stage.sums().1, self.stage.shared.datagrams);
+                self.measure = Some(Measure { at: now, cpu: ThreadCpu::now(), datagrams, sent });
                 self.measured = Measured::default();
                 self.lag.clear();
                 self.take_latencies();
@@ -363,6 +365,9 @@ impl Carrier {
                     self.measured.time = now - measure.at;
                     self.measured.cpu = ThreadCpu::now().since(&measure.cpu);
                     self.measured.datagrams = self.stage.shared.datagrams - measure.datagrams;
+                    let sent = self.stage.sums().1;
+                    self.measured.sent =
+                        Sent { packets: sent.packets - measure.sent.packets, due: sent.due - measure.sent.due };
                 }
                 self.measured.latency = self.take_latencies();
                 self.stage.fall_silent(now);
@@ -466,8 +471,8 @@ impl Carrier {
             cpu_share_max: self.measured.cpu_share_max,
             loop_lag: std::mem::take(&mut self.lag),
             unsent: stage.shared.unsent,
-            packets_due: stage.gone_sent.due,
-            packets_sent: stage.gone_sent.packets,
+            packets_due: self.measured.sent.due,
+            packets_sent: self.measured.sent.packets,
             packets_received: self.measured.datagrams,
             emulated_losses: stage.gone_lost,
             receive_buffer: stage.shared.receive_buffer,
