@@ -14,6 +14,7 @@ mod negotiation;
 mod participant;
 mod requests;
 mod session;
+pub mod shards;
 mod slots;
 mod speakers;
 mod subscriptions;
