@@ -346,7 +346,8 @@ fn media_of(
     datagram: &[u8],
     served: impl Fn(usize) -> bool,
 ) -> Option<usize> {
-    let named = |media: &ReceiveMedia| media.extensions.id(Extension::Mid).and_then(|id| header.extension(datagram, id));
+    let named =
+        |media: &ReceiveMedia| media.extensions.id(Extension::Mid).and_then(|id| header.extension(datagram, id));
     let by_mid = receive.iter().position(|media| named(media) == Some(media.mid.as_str().as_bytes()));
     let declares =
         |media: &ReceiveMedia| media.ssrcs.iter().any(|d| d.ssrc == header.ssrc || d.rtx == Some(header.ssrc));

@@ -95,7 +95,14 @@ impl ReceiveStream {
     }
 
     /// The mirror of another shard's stream.
-    pub fn mirror(now: Instant, key: StreamKey, origin: StreamKey, codec: Codec, rid: Option<Rid>, track: usize) -> Self {
+    pub fn mirror(
+        now: Instant,
+        key: StreamKey,
+        origin: StreamKey,
+        codec: Codec,
+        rid: Option<Rid>,
+        track: usize,
+    ) -> Self {
         // Its SSRC is the publisher's affair: nothing is received or reported here.
         let plain = Self::new(now, key, usize::MAX, Ssrc(0), codec, false);
         Self { origin: Some(origin), rid, track: Some(track), ..plain }

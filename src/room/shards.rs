@@ -112,6 +112,11 @@ impl Router {
         self.peers.iter().map(|(peer, shard)| (*peer, *shard))
     }
 
+    /// Tracks that a shard mirrors.
+    pub fn mirrors(&self) -> impl Iterator<Item = (TrackId, ShardId)> {
+        self.tracks.iter().flat_map(|(id, place)| place.elsewhere.iter().map(|(shard, _)| (*id, *shard)))
+    }
+
     /// Where the peer is, or is to be from now on.
     fn place(&mut self, peer: PeerId) -> ShardId {
         if let Some(&shard) = self.peers.get(&peer) {
@@ -141,24 +146,14 @@ impl Router {
         shown.into_values().for_each(|track| self.count_out(track, shard, send));
     }
 
-    fn publish(
-        &mut self,
-        id: TrackId,
-        peer: PeerId,
-        mid: Mid,
-        kind: Kind,
-        send: &mut impl FnMut(ShardId, Command),
-    ) {
+    fn publish(&mut self, id: TrackId, peer: PeerId, mid: Mid, kind: Kind, send: &mut impl FnMut(ShardId, Command)) {
         let Some(&home) = self.peers.get(&peer) else { return };
         if self.tracks.contains_key(&id) {
             return;
         }
         let before = self.tracks.iter().find(|(_, p)| p.peer == peer && p.mid == mid).map(|(id, _)| *id);
         before.into_iter().for_each(|track| self.unpublish(track, send));
-        self.tracks.insert(
-            id,
-            Place { peer, mid: mid.clone(), kind, home, muted: false, elsewhere: Vec::new() },
-        );
+        self.tracks.insert(id, Place { peer, mid: mid.clone(), kind, home, muted: false, elsewhere: Vec::new() });
         send(home, Command::Publish { track: id, peer, mid, kind });
     }
 
@@ -180,13 +175,7 @@ impl Router {
         }
     }
 
-    fn bind(
-        &mut self,
-        peer: PeerId,
-        mid: Mid,
-        track: Option<TrackId>,
-        send: &mut impl FnMut(ShardId, Command),
-    ) {
+    fn bind(&mut self, peer: PeerId, mid: Mid, track: Option<TrackId>, send: &mut impl FnMut(ShardId, Command)) {
         let Some(&shard) = self.peers.get(&peer) else { return };
         let track = track.filter(|id| self.tracks.contains_key(id));
         let slots = self.slots.entry(peer).or_default();

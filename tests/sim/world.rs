@@ -523,7 +523,8 @@ impl Sim {
 
     /// What the engines have to send, to each other first, and to say.
     fn after_engines(&mut self) {
-        let mut out = Outgoing { datagrams: Vec::new(), relays: VecDeque::new(), spare: std::mem::take(&mut self.spare) };
+        let mut out =
+            Outgoing { datagrams: Vec::new(), relays: VecDeque::new(), spare: std::mem::take(&mut self.spare) };
         let before = heap::count();
         for engine in &mut self.engines {
             engine.flush(self.now, &mut out);
