@@ -3,3 +3,4 @@
 
 pub mod client;
 pub mod floor;
+pub mod rig;
