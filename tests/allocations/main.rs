@@ -4,7 +4,8 @@
 mod heap;
 
 use exedra::engine::{Path, Sink};
-use exedra::rtp::{Kind, Ssrc, TwccRecorder, rtcp};
+use exedra::peer::srtp::{self, SrtpProfile, SsrcState};
+use exedra::rtp::{Kind, SeqNo, Ssrc, TwccRecorder, rtcp};
 use loadtest::rig::{Collecting, Counting, FRAME, Rig, RigPlan, slot_ssrc};
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ const CHECKS: &str = "consent checks of everybody";
 struct Watched<'a> {
     kind: &'a str,
     allocations: u64,
-    datagrams: usize,
+    /// What may be allocated: for what is not a packet's.
+    allowed: u64,
 }
 
 /// A call, and what was seen in it.
@@ -50,16 +52,18 @@ impl Bench {
             self.rig.drop_events();
             self.rig.advance(FRAME, &mut Counting::default());
         }
-        self.note(kind, allocations, datagrams, sink);
+        // The answer to a check is a vector: one a peer in two and a half seconds.
+        let allowed = if kind == CHECKS { datagrams as u64 } else { 0 };
+        self.note(kind, (allocations, allowed), datagrams, sink);
     }
 
     /// Watches the timers of `TURNS` frames.
     fn watch_timers(&mut self, kind: &'static str, step: Duration, media: impl Fn(&mut Rig) -> Vec<Vec<u8>>) {
-        let mut allocations = 0;
+        let (mut allocations, mut told) = (0, 0);
         let mut sink = Counting::default();
         for turn in 0..WARM + TURNS {
             if turn == WARM {
-                (allocations, sink) = (0, Counting::default());
+                (allocations, told, sink) = (0, 0, Counting::default());
                 heap::callers();
             }
             let media = media(&mut self.rig);
@@ -68,13 +72,16 @@ impl Bench {
             self.rig.now += step;
             let ((), count) = heap::watch(|| self.rig.run_timers(&mut sink));
             allocations += count;
+            // An event that tells who speaks owns the list.
+            let before = self.rig.events;
             self.rig.drop_events();
+            told += self.rig.events - before;
             self.rig.advance(Duration::ZERO, &mut Counting::default());
         }
-        self.note(kind, allocations, 0, sink);
+        self.note(kind, (allocations, told), 0, sink);
     }
 
-    fn note(&mut self, kind: &'static str, allocations: u64, datagrams: usize, sink: Counting) {
+    fn note(&mut self, kind: &'static str, (allocations, allowed): (u64, u64), datagrams: usize, sink: Counting) {
         let callers = heap::callers();
         let subscribers = self.rig.subscribers.len();
         println!(
@@ -82,15 +89,13 @@ impl Bench {
             sink.datagrams
         );
         callers.iter().for_each(|(frames, times)| println!("  {times} of the first:\n{frames}"));
-        self.seen.push(Watched { kind, allocations, datagrams });
+        self.seen.push(Watched { kind, allocations, allowed });
     }
 
     fn assert_none(&self) {
-        // The answer to a check is a vector: one a peer in two and a half seconds.
-        let allowed = |w: &Watched<'_>| if w.kind == CHECKS { w.datagrams as u64 } else { 0 };
-        let guilty = self.seen.iter().filter(|w| w.allocations > allowed(w));
-        let guilty: Vec<_> = guilty.map(|w| (w.kind, w.allocations)).collect();
-        assert!(guilty.is_empty(), "in {TURNS} turns: {guilty:?}");
+        let guilty = self.seen.iter().filter(|w| w.allocations > w.allowed);
+        let guilty: Vec<_> = guilty.map(|w| (w.kind, w.allocations, w.allowed)).collect();
+        assert!(guilty.is_empty(), "in {TURNS} turns (kind, allocations, allowed): {guilty:?}");
     }
 }
 
@@ -181,6 +186,33 @@ fn every_kind(subscribers: usize) -> Bench {
     });
     bench.watch_timers("speakers", Duration::from_millis(260), |rig| vec![rig.publisher.audio_packet()]);
     bench
+}
+
+/// Every cipher that may be negotiated, both ways.
+#[test]
+fn srtp_of_every_profile() {
+    for profile in SrtpProfile::PREFERENCE {
+        let material: Vec<u8> = (0..profile.keying_material_len() as u8).collect();
+        let (mut outbound, _) = srtp::from_keying_material(profile, &material, true).expect("keys");
+        let (_, mut inbound) = srtp::from_keying_material(profile, &material, false).expect("keys");
+        let (mut state, mut sealed, mut opened) = (SsrcState::default(), [0; 1_500], [0; 1_500]);
+        let mut compound = Vec::new();
+        rtcp::write_receiver_report(&mut compound, Ssrc(1), &[]);
+        let mut header = [0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        let mut exchange = |n: u16| {
+            header[2..4].copy_from_slice(&n.to_be_bytes());
+            let len = outbound.seal_rtp(SeqNo(n.into()), &header, &[9; 1_100], &mut sealed).expect("sealed");
+            inbound.open_rtp(&mut state, 12, n, &sealed[..len], &mut opened).expect("opened");
+            let len = outbound.seal_rtcp(&compound, &mut sealed).expect("sealed");
+            inbound.open_rtcp(&sealed[..len], &mut opened).expect("opened");
+        };
+        exchange(1);
+        let ((), allocations) = heap::watch(|| (2..42).for_each(&mut exchange));
+        let callers = heap::callers();
+        println!("{}: {allocations} allocations in {TURNS} turns", profile.name());
+        callers.iter().for_each(|(frames, times)| println!("  {times} of the first:\n{frames}"));
+        assert_eq!(allocations, 0, "{}", profile.name());
+    }
 }
 
 #[test]
