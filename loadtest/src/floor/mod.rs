@@ -8,9 +8,8 @@
 mod receivers;
 mod sender;
 
-pub use receivers::serve_if_asked;
+pub use receivers::{Receivers, serve_if_asked};
 
-use receivers::Receivers;
 use sender::Sender;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -68,10 +67,6 @@ impl FloorPlan {
     /// One speaker and 200 listeners.
     pub fn audio() -> Self {
         Self { subscribers: 200, burst: 1, packet_len: 100, rounds: 400, ..Self::default() }
-    }
-
-    fn packets_a_round(&self) -> usize {
-        self.subscribers * self.burst
     }
 }
 
@@ -131,58 +126,60 @@ impl std::fmt::Display for FloorResult {
 
 /// What a round does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Work {
+pub enum Work {
     SealAndSend,
+    /// Header and seal alone.
     Seal,
+    /// Of packets that are sealed already.
     Send,
+}
+
+impl Work {
+    pub const ALL: [Work; 3] = [Work::SealAndSend, Work::Seal, Work::Send];
 }
 
 /// Measures the floor. Takes the time of `3 * rounds * repeats` rounds, and blocks.
 ///
 /// With `plan.threads` false the program is started again to receive: its `main` must begin with [`serve_if_asked`].
 pub fn measure(plan: &FloorPlan) -> Result<FloorResult, String> {
-    let receivers = Receivers::start(plan).map_err(|e| format!("receivers: {e}"))?;
-    let mut sender = Sender::new(plan, &receivers.addresses)?;
-    let mut run = Run { plan, receivers, sent: 0, lost: 0 };
+    let mut floor = Floor::new(plan)?;
     let mut meters = [Meter::default(); 3];
-    // The first of all is not counted: memory is touched for the first time.
-    for repeat in 0..=plan.repeats.max(1) {
-        for (work, meter) in [Work::SealAndSend, Work::Seal, Work::Send].into_iter().zip(&mut meters) {
-            let measured = run.rounds(&mut sender, work)?;
-            if repeat > 0 {
-                meter.add(measured);
-            }
+    for _ in 0..plan.repeats.max(1) {
+        for (work, meter) in Work::ALL.into_iter().zip(&mut meters) {
+            meter.add(floor.repeat(work)?);
         }
     }
-    let [floor, seal, send] = meters.map(Meter::cost);
+    let [floor_cost, seal, send] = meters.map(Meter::cost);
     Ok(FloorResult {
         plan: plan.clone(),
-        floor,
+        floor: floor_cost,
         seal,
         send,
         packets: meters[0].total.packets,
-        segments: sender.segments(),
-        lost: run.lost,
+        segments: floor.sender.segments(),
+        lost: floor.lost,
     })
 }
 
 /// Time spent on some packets.
 #[derive(Clone, Copy, Debug, Default)]
-struct Spent {
-    packets: u64,
-    cpu: Duration,
-    wall: Duration,
+pub struct Spent {
+    pub packets: u64,
+    /// Of the thread that did it.
+    pub cpu: Duration,
+    pub wall: Duration,
 }
 
+/// Adds up what was spent.
 #[derive(Clone, Copy, Debug, Default)]
-struct Meter {
+pub struct Meter {
     total: Spent,
     /// Nanoseconds of CPU for each packet in the cheapest repeat.
     best: Option<f64>,
 }
 
 impl Meter {
-    fn add(&mut self, spent: Spent) {
+    pub fn add(&mut self, spent: Spent) {
         self.total.packets += spent.packets;
         self.total.cpu += spent.cpu;
         self.total.wall += spent.wall;
@@ -190,7 +187,7 @@ impl Meter {
         self.best = Some(self.best.map_or(each, |best| best.min(each)));
     }
 
-    fn cost(self) -> Cost {
+    pub fn cost(self) -> Cost {
         let packets = self.total.packets.max(1) as f64;
         Cost {
             cpu_nanos: self.total.cpu.as_nanos() as f64 / packets,
@@ -200,46 +197,49 @@ impl Meter {
     }
 }
 
-struct Run<'a> {
-    plan: &'a FloorPlan,
+/// The bare loop with its receivers, for whoever takes turns with it: what is measured by turns meets the same machine.
+pub struct Floor {
+    rounds: usize,
+    interval: Duration,
     receivers: Receivers,
+    sender: Sender,
     sent: u64,
     lost: u64,
 }
 
-impl Run<'_> {
-    fn rounds(&mut self, sender: &mut Sender, work: Work) -> Result<Spent, String> {
+impl Floor {
+    /// Binds the sockets, and sends a first round that does not count.
+    pub fn new(plan: &FloorPlan) -> Result<Self, String> {
+        let receivers = Receivers::start(plan)?;
+        let sender = Sender::new(plan, receivers.addresses())?;
+        let interval = Duration::from_millis(plan.interval_ms);
+        let mut floor = Self { rounds: 1, interval, receivers, sender, sent: 0, lost: 0 };
+        floor.repeat(Work::SealAndSend)?;
+        floor.rounds = plan.rounds;
+        Ok(floor)
+    }
+
+    /// Packets that did not arrive so far.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// As many rounds as planned.
+    pub fn repeat(&mut self, work: Work) -> Result<Spent, String> {
         let mut spent = Spent::default();
-        let interval = Duration::from_millis(self.plan.interval_ms);
         let mut next = Instant::now();
-        for _ in 0..self.plan.rounds {
+        for _ in 0..self.rounds {
             let (wall, cpu) = (Instant::now(), thread_cpu());
-            let sent = sender.round(work)?;
+            let sent = self.sender.round(work)?;
             spent.cpu += thread_cpu().saturating_sub(cpu);
             spent.wall += wall.elapsed();
-            spent.packets += self.plan.packets_a_round() as u64;
+            spent.packets += self.sender.packets_a_round();
             self.sent += sent;
-            self.wait_for_all()?;
-            next += interval;
+            self.lost += self.receivers.wait_for(self.sent - self.lost)?;
+            next += self.interval;
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         Ok(spent)
-    }
-
-    /// Waits until all that was sent has been read: full buffers drop, and a dropped packet is a cheap one.
-    fn wait_for_all(&mut self) -> Result<(), String> {
-        let began = Instant::now();
-        loop {
-            let received = self.receivers.received()?;
-            if received + self.lost >= self.sent {
-                return Ok(());
-            }
-            if began.elapsed() > Duration::from_secs(1) {
-                self.lost = self.sent - received;
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_micros(50));
-        }
     }
 }
 

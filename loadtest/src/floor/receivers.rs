@@ -8,6 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
@@ -18,10 +19,11 @@ const ASKED: &str = "EXEDRA_FLOOR_RECEIVERS";
 /// What GRO merges is at most this long.
 const LONGEST: usize = 64 << 10;
 const RECEIVE_BUFFER: usize = 4 << 20;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sockets that are being read. They end with this.
-pub(super) struct Receivers {
-    pub(super) addresses: Vec<SocketAddr>,
+pub struct Receivers {
+    addresses: Vec<SocketAddr>,
     at: At,
 }
 
@@ -31,12 +33,34 @@ enum At {
 }
 
 impl Receivers {
-    pub(super) fn start(plan: &FloorPlan) -> io::Result<Self> {
-        if plan.threads { Self::start_thread(plan) } else { Self::start_process(plan) }
+    /// `plan.subscribers` of them.
+    pub fn start(plan: &FloorPlan) -> Result<Self, String> {
+        let started = if plan.threads { Self::start_thread(plan) } else { Self::start_process(plan) };
+        started.map_err(|e| format!("receivers: {e}"))
+    }
+
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Waits until `packets` were received in all: full buffers drop, and a dropped packet is a cheap one. Says how many are
+    /// missing when nothing more has come for a second.
+    pub fn wait_for(&mut self, packets: u64) -> Result<u64, String> {
+        let mut last = (self.received()?, Instant::now());
+        while last.0 < packets {
+            std::thread::sleep(Duration::from_micros(50));
+            let received = self.received()?;
+            if received > last.0 {
+                last = (received, Instant::now());
+            } else if last.1.elapsed() > PATIENCE {
+                return Ok(packets - received);
+            }
+        }
+        Ok(0)
     }
 
     /// Packets received so far, by all of them.
-    pub(super) fn received(&mut self) -> Result<u64, String> {
+    pub fn received(&mut self) -> Result<u64, String> {
         match &mut self.at {
             At::Thread { received, .. } => Ok(received.load(Ordering::Acquire)),
             At::Process { questions, answers, .. } => {

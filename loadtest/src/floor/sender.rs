@@ -68,6 +68,10 @@ impl Sender {
         self.segments
     }
 
+    pub(super) fn packets_a_round(&self) -> u64 {
+        (self.subscribers.len() * self.burst) as u64
+    }
+
     /// A burst for every subscriber. Says how many packets were sent.
     pub(super) fn round(&mut self, work: Work) -> Result<u64, String> {
         let mut sent = 0;

@@ -9,7 +9,8 @@ const VIDEO_RTX_SSRC: Ssrc = Ssrc(0x1001);
 const AUDIO_SSRC: Ssrc = Ssrc(0x1002);
 /// Header and tag of a forwarded video packet: it has no extension.
 const FORWARDED_OVERHEAD: usize = 12 + 16;
-const AUDIO_PAYLOAD: usize = 68;
+/// Forwarded with an audio level: 100 bytes.
+const AUDIO_PAYLOAD: usize = 64;
 /// Ticks of the 90 kHz clock from frame to frame.
 const VIDEO_TICKS: u32 = 90 * FRAME.as_millis() as u32;
 const AUDIO_TICKS: u32 = 960;
