@@ -2,3 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod floor;
+pub mod rig;
