@@ -1,4 +1,5 @@
 //! The room as a whole: JSON in, JSON out.
+mod big;
 mod chaos;
 mod client;
 mod docs;
