@@ -483,7 +483,10 @@ impl Sim {
                     commands = true;
                     self.engine.handle_command(self.now, command);
                 }
-                Output::Send { socket, text } => self.signal(socket, What::TextToClient { socket, text }),
+                Output::Send { socket, text } => {
+                    let text = text.to_string().into();
+                    self.signal(socket, What::TextToClient { socket, text });
+                }
                 Output::Close { socket, code, .. } => self.signal(socket, What::CloseToClient { socket, code }),
                 Output::Http { .. } | Output::Empty => {}
             }

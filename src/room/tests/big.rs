@@ -6,8 +6,7 @@ use crate::engine::api::Speaker;
 use crate::room::messages::Request;
 use serde_json::{Value, json};
 
-const VIEWERS: usize = 3000;
-const PUBLISHERS: usize = 10;
+const PUBLISHERS: u64 = 10;
 
 /// A room without the checks of `World`, which look at everybody after each input.
 struct Hall {
@@ -15,6 +14,7 @@ struct Hall {
     now: Instant,
     wall_ms: u64,
     sockets: u64,
+    requests: u64,
 }
 
 /// What one input made the room do.
@@ -34,22 +34,26 @@ impl Hall {
         let (now, wall_ms) = (Instant::now(), 1_800_000_000_000);
         let (settings, ids) = (Arc::new(settings), Arc::new(IdSource::default()));
         let room = Room::new(RoomId(7), "demo", settings, ids, rand::SeedableRng::seed_from_u64(1), wall_ms);
-        Self { room, now, wall_ms, sockets: 0 }
+        Self { room, now, wall_ms, sockets: 0, requests: 0 }
     }
 
     /// Publishers 1 to 10, then viewers, each with as many slots as it needs, and with a view if `viewing`.
-    fn full(viewing: bool) -> Self {
+    fn full(viewers: u64, viewing: bool) -> Self {
         let mut hall = Self::new();
-        for n in 1..=PUBLISHERS as u64 {
+        for n in 1..=PUBLISHERS {
             hall.join();
             hall.publish(n);
         }
-        for n in 1..=VIEWERS as u64 {
+        for n in 1..=viewers {
             hall.join();
-            let socket = PUBLISHERS as u64 + n;
+            let socket = PUBLISHERS + n;
             hall.ask(socket, "negotiate", json!({"pc": "sub", "rev": 1, "sdp": slots_offer(1, 4, 4)}));
             if viewing {
-                hall.ask(socket, "view", json!({"tracks": {"t2": {"w": 640, "h": 360}}, "lastN": 2, "follow": "speaker"}));
+                hall.ask(
+                    socket,
+                    "view",
+                    json!({"tracks": {"t2": {"w": 640, "h": 360}}, "lastN": 2, "follow": "speaker"}),
+                );
             }
         }
         hall.pass(Duration::from_secs(4));
@@ -65,7 +69,7 @@ impl Hall {
             match output {
                 Output::Send { text, .. } => {
                     bill.messages += 1;
-                    bill.bytes += text.len();
+                    bill.bytes += text.bytes();
                 }
                 Output::Engine(_) => bill.commands += 1,
                 _ => {}
@@ -93,8 +97,8 @@ impl Hall {
     }
 
     fn ask(&mut self, socket: u64, kind: &str, data: Value) -> Bill {
-        self.sockets += 0;
-        let request = Request { id: 2 + self.wall_ms + rand::Rng::random_range(&mut rand::rng(), 0..1 << 40), kind: kind.into(), data };
+        self.requests += 1;
+        let request = Request { id: 1 + self.requests, kind: kind.into(), data };
         self.input(Input::Request { socket: SocketId(socket), request })
     }
 
@@ -114,16 +118,40 @@ impl Hall {
     }
 }
 
+/// What arrivals, departures and silence cost in a room of that many viewers.
+fn costs(viewers: u64) -> Vec<usize> {
+    let mut hall = Hall::full(viewers, false);
+    let mut costs = vec![hall.join().messages];
+    let last = hall.sockets;
+    let slots = json!({"pc": "sub", "rev": 1, "sdp": slots_offer(1, 4, 4)});
+    let filled = hall.ask(last, "negotiate", slots);
+    costs.extend([filled.messages, filled.commands]);
+    costs.push(hall.ask(last, "set", json!({"name": "Otto"})).messages);
+    costs.push(hall.leave(last).messages);
+    costs.push(hall.leave(last - 1).messages);
+    costs
+}
+
+#[test]
+fn an_arrival_and_a_departure_cost_the_same_in_a_room_of_any_size() {
+    let (few, many) = (costs(200), costs(800));
+    assert_eq!(few, many);
+    assert_eq!(few, [2, 9, 9, 2, 1, 1], "the newcomer is answered, its eight slots filled; a name is told to oneself");
+}
+
 /// `cargo test --release -p exedra --lib -- --ignored --nocapture figures_of_a_big_room`
 #[test]
 #[ignore = "figures for people"]
 fn figures_of_a_big_room() {
     for viewing in [false, true] {
         println!("viewers with a view: {viewing}");
-        let mut hall = Hall::full(viewing);
+        let mut hall = Hall::full(3000, viewing);
         println!("join      {:?}", hall.join());
         let last = hall.sockets;
-        println!("sub       {:?}", hall.ask(last, "negotiate", json!({"pc": "sub", "rev": 1, "sdp": slots_offer(1, 4, 4)})));
+        println!(
+            "sub       {:?}",
+            hall.ask(last, "negotiate", json!({"pc": "sub", "rev": 1, "sdp": slots_offer(1, 4, 4)}))
+        );
         println!("hand      {:?}", hall.ask(last, "set", json!({"attributes": {"hand": true}})));
         println!("say       {:?}", hall.ask(last, "say", json!({"topic": "chat", "body": "Hello"})));
         println!("leave     {:?}", hall.leave(last));

@@ -4,6 +4,7 @@ mod chaos;
 mod client;
 mod docs;
 mod http;
+mod presence;
 mod resume;
 mod table;
 mod world;
