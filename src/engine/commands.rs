@@ -10,6 +10,7 @@ use crate::rtp::clock::PeerClock;
 use crate::rtp::codec::Kind;
 use rand::Rng;
 use slab::Slab;
+use smallvec::SmallVec;
 use std::time::Instant;
 
 /// Local user name fragments that one peer may have: of now, and of the last ICE restarts.
@@ -58,9 +59,10 @@ impl Engine {
             rtt: None,
             remb: Remb::default(),
             slots: Vec::new(),
-            pending: Vec::new(),
+            pending: SmallVec::new(),
             repairs_due: Vec::new(),
-            touched: false,
+            listed: false,
+            stirred: false,
             armed: None,
             counts: Counts::default(),
             report_ssrc,

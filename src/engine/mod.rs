@@ -205,7 +205,7 @@ impl Engine {
         for index in std::mem::take(&mut self.batch.peers) {
             if let Some(peer) = self.peers.get_mut(index) {
                 peer.pending.clear();
-                peer.touched = false;
+                peer.listed = false;
             }
         }
         let Some(room) = self.at_work.take() else { return };
@@ -222,13 +222,14 @@ impl Engine {
         self.metrics.drop_packet(reason);
     }
 
-    /// Notes that this peer has something to send.
+    /// Notes that something happened to this peer: it may have something to send, or another deadline.
     fn touch(&mut self, index: usize) {
-        if let Some(peer) = self.peers.get_mut(index)
-            && !peer.touched
-        {
-            peer.touched = true;
-            self.batch.peers.push(index);
+        if let Some(peer) = self.peers.get_mut(index) {
+            peer.stirred = true;
+            if !peer.listed {
+                peer.listed = true;
+                self.batch.peers.push(index);
+            }
         }
     }
 
