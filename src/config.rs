@@ -63,6 +63,8 @@ pub struct Limits {
     pub rooms: usize,
     /// In a room.
     pub participants: usize,
+    /// Participants of a room in which everybody is told of everybody.
+    pub full_presence: usize,
     /// Published by one participant.
     pub tracks: usize,
     pub audio_slots: usize,
@@ -176,7 +178,8 @@ impl Check {
 
     fn limits(&mut self) -> Limits {
         let mut n = |name, range, default| self.one(name, |text| number(text, range)).unwrap_or(default);
-        let (rooms, participants) = (n("max-rooms", 1..=1_000_000, 1000), n("max-participants", 1..=10_000, 1000));
+        let (rooms, participants) = (n("max-rooms", 1..=1_000_000, 1000), n("max-participants", 1..=100_000, 5000));
+        let full_presence = n("full-presence", 1..=10_000, 100);
         let (tracks, sockets) = (n("max-tracks", 1..=100, 16), n("max-sockets", 1..=1_000_000, 10_000));
         let (audio_slots, video_slots) = (n("max-audio-slots", 0..=100, 20), n("max-video-slots", 0..=100, 25));
         let connections = n("max-connections", 1..=1_000_000, 10_000);
@@ -187,7 +190,7 @@ impl Check {
         let queue_bytes = b("queue-bytes", 64 << 10..=1 << 30, 1 << 20);
         let outbox = OutboxLimits { messages, bytes: queue_bytes };
         let signal = signal::Limits { frame_bytes, sdp_bytes, sockets, connections, outbox };
-        Limits { rooms, participants, tracks, audio_slots, video_slots, signal }
+        Limits { rooms, participants, full_presence, tracks, audio_slots, video_slots, signal }
     }
 
     fn access(&mut self, http: Option<SocketAddr>) -> Access {

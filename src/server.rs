@@ -216,7 +216,7 @@ fn make_room(settings: RoomSettings) -> MakeRoom {
 }
 
 fn room_settings(config: &Config, defaults: RoomSettings) -> RoomSettings {
-    let Limits { participants, tracks, audio_slots, video_slots, signal, .. } = config.limits;
+    let Limits { participants, full_presence, tracks, audio_slots, video_slots, signal, .. } = config.limits;
     let frame_bytes = signal.frame_bytes;
     let ice_servers = config.ice_servers.iter().map(|s| IceServer {
         urls: s.urls.clone(),
@@ -225,6 +225,7 @@ fn room_settings(config: &Config, defaults: RoomSettings) -> RoomSettings {
     });
     RoomSettings {
         limits: RoomLimits { frame_bytes, participants, tracks, audio_slots, video_slots, ..defaults.limits },
+        full_presence,
         ice_servers: ice_servers.collect(),
         sdp: SdpLimits { bytes: signal.sdp_bytes, ..defaults.sdp },
         ..defaults

@@ -511,7 +511,10 @@ impl Sim {
                         engines[usize::from(shard.0)].handle_command(now, command);
                     });
                 }
-                Output::Send { socket, text } => self.signal(socket, What::TextToClient { socket, text }),
+                Output::Send { socket, text } => {
+                    let text = text.to_string().into();
+                    self.signal(socket, What::TextToClient { socket, text });
+                }
                 Output::Close { socket, code, .. } => self.signal(socket, What::CloseToClient { socket, code }),
                 Output::Http { .. } | Output::Empty => {}
             }
