@@ -33,6 +33,10 @@ use udp::{Buffers, Udp, WallClock};
 /// Sockets that are told of in one turn.
 const EVENTS: usize = 4_096;
 const SECOND: Duration = Duration::from_secs(1);
+/// With so many clients the sockets are asked no more often than each [`TICK`]: one turn then serves many, and to go to sleep and wake up costs as much as
+/// a receive. What arrives meanwhile is stamped by the kernel, so that latency is not told longer than it is.
+const MANY: usize = 100;
+const TICK: Duration = Duration::from_millis(1);
 /// Descriptions of faults that are kept.
 const MAX_FAULTS: usize = 50;
 /// What is on its way when nothing more is sent has so long to come.
@@ -295,6 +299,7 @@ impl Carrier {
 
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
+        let mut polled = Instant::now();
         loop {
             let now = Instant::now();
             if self.director.next_turn().is_none_or(|at| at <= now) {
@@ -310,11 +315,18 @@ impl Carrier {
             }
             let deadlines = [self.stage.shared.timers.next(), self.director.next_turn(), Some(self.second.at + SECOND)];
             let next = deadlines.into_iter().flatten().min().unwrap_or(now);
+            if self.stage.clients.len() > MANY {
+                let rest = (polled + TICK).min(next).saturating_duration_since(Instant::now());
+                if !rest.is_zero() {
+                    std::thread::sleep(rest);
+                }
+            }
             if let Err(error) = self.poll.poll(&mut events, Some(next.saturating_duration_since(Instant::now())))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return Err(error);
             }
+            polled = Instant::now();
             let Self { stage, buffers, .. } = &mut self;
             for event in &events {
                 let Token(token) = event.token();
