@@ -3,6 +3,8 @@
 
 pub mod carrier;
 pub mod client;
+pub mod floor;
 pub mod kernel;
 pub mod report;
+pub mod rig;
 pub mod scenario;

@@ -1,6 +1,7 @@
 //! Puts load on a server, and says what became of every packet.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "this is where time comes from")]
+mod floor_command;
 mod run;
 mod server;
 
@@ -17,6 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A call with synthetic media, by real protocol clients on one thread: each packet says whose it is and when it was sent, so that every loss is seen
 /// and every latency measured.
+///
+/// `loadtest floor --help`: what sealing and sending alone costs this machine.
 ///
 /// Exit codes: 0 all is well; 1 the server failed (loss, silence, faults, a threshold); 2 it could not run; 3 worse than --compare;
 /// 4 the load test itself could not keep up, which says nothing about the server.
@@ -35,6 +38,9 @@ struct Args {
     /// Another option for the server that is started here, as --server-arg=--log=debug. Can be given again.
     #[arg(long, value_name = "ARG", conflicts_with = "server", allow_hyphen_values = true)]
     server_arg: Vec<String>,
+    /// Measure the floor as well, in the same run: what the same packets cost when they are sealed and sent, and nothing else. It takes some ten seconds.
+    #[arg(long)]
+    floor: bool,
     /// Raise the load until packets are lost or late, and say what gave way. Each step gets a server of its own, unless --server is given.
     #[arg(long)]
     find_limit: bool,
@@ -46,6 +52,10 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    loadtest::floor::serve_if_asked();
+    if std::env::args().nth(1).is_some_and(|scenario| scenario == floor_command::NAME) {
+        return floor_command::run(std::env::args().skip(1));
+    }
     let args = Args::parse();
     let stop = Arc::new(AtomicBool::new(false));
     watch_signals(&stop);
@@ -74,11 +84,18 @@ fn load(args: &Args, stop: &Arc<AtomicBool>) -> Result<u8, String> {
             None => error,
         })
     };
-    let result = if args.find_limit {
+    let mut result = if args.find_limit {
         find_limit(args, stop, &mut play)?
     } else {
         play(&args.options, args.report.thresholds(Thresholds::default()))?
     };
+    if args.floor && !stop.load(Ordering::Relaxed) {
+        view.note("measuring the floor");
+        let floor = floor_command::of(&result)?;
+        if let Some(server) = &mut result.server {
+            server.floor = floor;
+        }
+    }
     output.finish(&result)
 }
 

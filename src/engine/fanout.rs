@@ -24,19 +24,19 @@ pub(super) const SLAB: usize = 64 << 10;
 /// Which packet a job sends, and as what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
-    slot: usize,
-    stream: usize,
+    slot: u32,
+    stream: u32,
+    header_len: u16,
+    payload_type: PayloadType,
     seq: SeqNo,
     /// Number on the wire: of the slot's stream, or of its RTX stream.
     out: SeqNo,
     timestamp: u32,
-    payload_type: PayloadType,
     offsets: Offsets,
     /// For a retransmission (RFC 4588): the number that the packet had.
-    original: Option<SeqNo>,
-    header_len: usize,
+    original: Option<u16>,
     /// Where in the stored packet the payload lies that goes out, and its length.
-    payload: (usize, usize),
+    payload: (u16, u16),
 }
 
 impl Engine {
@@ -62,6 +62,7 @@ impl Engine {
         self.batch.streams = streams;
         self.batch.streams.clear();
         self.at_work = None;
+        self.flush_relays(sink);
     }
 
     /// Notes for each subscriber which of its slots have something to get.
@@ -71,9 +72,9 @@ impl Engine {
             let Some(track) = streams.get(at).and_then(|s| s.track).and_then(|t| tracks.get(t)) else { continue };
             for &(index, slot) in &track.subscribers {
                 let Some(peer) = peers.get_mut(index) else { continue };
-                peer.pending.push((slot, at));
-                if !peer.touched {
-                    peer.touched = true;
+                peer.pending.push((slot as u32, at as u32));
+                if !peer.listed {
+                    peer.listed = true;
                     batch.peers.push(index);
                 }
             }
@@ -82,12 +83,14 @@ impl Engine {
 
     fn flush_peer(&mut self, now: Instant, index: usize, sink: &mut impl Sink) {
         let Some(peer) = self.peers.get_mut(index) else { return };
-        peer.touched = false;
+        peer.listed = false;
         self.at_work = Some(peer.room);
-        while let Some((path, datagram)) = peer.association.poll_transmit() {
-            peer.counts.datagrams_out += 1;
-            peer.counts.bytes_out += datagram.len() as u64;
-            sink.transmit(Transmit { path, contents: &datagram, segment_size: None });
+        if peer.stirred {
+            while let Some((path, datagram)) = peer.association.poll_transmit() {
+                peer.counts.datagrams_out += 1;
+                peer.counts.bytes_out += datagram.len() as u64;
+                sink.transmit(Transmit { path, contents: &datagram, segment_size: None });
+            }
         }
         let mut jobs = std::mem::take(&mut self.batch.jobs);
         self.collect_repairs(now, index, &mut jobs);
@@ -95,19 +98,24 @@ impl Engine {
         self.send_jobs(index, &jobs, sink);
         jobs.clear();
         self.batch.jobs = jobs;
-        self.send_reports(now, index, sink);
-        self.arm(now, index);
+        // Media alone changes no deadline, and most peers most of the time have nothing else.
+        if std::mem::take(&mut self.peers[index].stirred) {
+            self.send_reports(now, index, sink);
+            self.arm(now, index);
+        }
     }
 
     fn collect_media(&mut self, now: Instant, index: usize, jobs: &mut Vec<Job<Source>>) {
         let mut pending = std::mem::take(&mut self.peers[index].pending);
-        for (slot, stream) in pending.drain(..) {
-            self.collect_slot(index, slot, stream, jobs);
+        for &(slot, stream) in &pending {
+            self.collect_slot(index, slot as usize, stream as usize, jobs);
         }
+        pending.clear();
         let peer = &mut self.peers[index];
         peer.pending = pending;
-        if !jobs.is_empty() {
-            peer.report_due.get_or_insert(now);
+        if !jobs.is_empty() && peer.report_due.is_none() {
+            peer.report_due = Some(now);
+            peer.stirred = true;
         }
     }
 
@@ -160,9 +168,13 @@ impl Engine {
     fn collect_repairs(&mut self, now: Instant, index: usize, jobs: &mut Vec<Job<Source>>) {
         let Self { peers, streams, metrics, .. } = self;
         let peer = &mut peers[index];
+        if peer.repairs_due.is_empty() {
+            return;
+        }
         let Some(overhead) = peer.association.outbound().map(|o| o.profile().rtp_overhead()) else { return };
         let rtt = peer.rtt_or_default();
-        for repair in std::mem::take(&mut peer.repairs_due) {
+        let mut repairs = std::mem::take(&mut peer.repairs_due);
+        for repair in repairs.drain(..) {
             let slot = &mut peer.slots[repair.slot];
             match plan_repair(now, slot, streams, repair, rtt, overhead) {
                 Ok(job) => {
@@ -173,6 +185,7 @@ impl Engine {
                 Err(reason) => metrics.drop_packet(reason),
             }
         }
+        peer.repairs_due = repairs;
     }
 
     fn send_jobs(&mut self, index: usize, jobs: &[Job<Source>], sink: &mut impl Sink) {
@@ -213,19 +226,19 @@ fn plan(
     let mapped = slot.forwarder.map(stream.key, seq, packet, stored.meta.captured_at)?;
     let header_len = header_len(slot, packet, stored.bytes);
     let payload = outgoing_payload(slot, packet, stored.bytes);
-    let len = header_len + payload.1 + overhead;
+    let len = header_len + usize::from(payload.1) + overhead;
     slot.packets += 1;
-    slot.octets += payload.1 as u64;
+    slot.octets += u64::from(payload.1);
     let source = Source {
-        slot: at,
-        stream: stream_index,
+        slot: at as u32,
+        stream: stream_index as u32,
+        header_len: header_len as u16,
+        payload_type,
         seq,
         out: mapped.seq,
         timestamp: mapped.timestamp,
-        payload_type,
         offsets: mapped.offsets,
         original: None,
-        header_len,
         payload,
     };
     Ok((Job { source, len, padding: padding(slot, packet.codec) }, mapped.starts))
@@ -254,7 +267,7 @@ fn plan_repair(
         Some(rtx) => {
             let out = slot.next_repair;
             slot.next_repair = SeqNo(out.0 + 1);
-            (out, rtx, Some(repair.out), 2)
+            (out, rtx, Some(repair.out.low()), 2)
         }
         // Only what was announced for it: other packets may have been padded, and are not the same to the byte again.
         None if padding(slot, packet.codec) > 0 => return Err(DropReason::NackUnanswerable),
@@ -262,19 +275,19 @@ fn plan_repair(
         None => (repair.out, plain, None, 0),
     };
     let source = Source {
-        slot: repair.slot,
-        stream: repair.stream.index as usize,
+        slot: repair.slot as u32,
+        stream: repair.stream.index,
+        header_len: header_len as u16,
+        payload_type,
         seq: repair.seq,
         out,
         timestamp: packet.timestamp.wrapping_add(repair.offsets.timestamp),
-        payload_type,
         offsets: repair.offsets,
         original,
-        header_len,
         payload,
     };
     let padding = if original.is_some() { MAX_PADDING } else { 0 };
-    Ok(Job { source, len: header_len + extra + payload.1 + overhead, padding })
+    Ok(Job { source, len: header_len + extra + usize::from(payload.1) + overhead, padding })
 }
 
 /// How far a media packet may be padded: not at all if a NACK would have it sent again under the same number.
@@ -296,13 +309,14 @@ fn outgoing_payload_type(slot: &mut Slot, codec: Codec) -> Option<PayloadType> {
 }
 
 /// Which bytes of the stored packet are the payload that goes out: of RED only the primary block, to who knows no RED.
-fn outgoing_payload(slot: &mut Slot, packet: &PacketInfo, bytes: &[u8]) -> (usize, usize) {
-    let (start, len) = (usize::from(packet.header_len), usize::from(packet.payload_len));
+fn outgoing_payload(slot: &mut Slot, packet: &PacketInfo, bytes: &[u8]) -> (u16, u16) {
+    let (start, len) = (packet.header_len, packet.payload_len);
     if packet.codec == Codec::Red && slot.payload(Codec::Red).is_none() {
-        let payload = bytes.get(start..start + len).unwrap_or_default();
+        let payload = bytes.get(usize::from(start)..).and_then(|b| b.get(..usize::from(len))).unwrap_or_default();
         if let Ok(primary) = codec::opus::red_primary(payload) {
             // The primary block is the last one.
-            return (start + len - primary.data.len(), primary.data.len());
+            let primary = primary.data.len() as u16;
+            return (start + len - primary, primary);
         }
     }
     (start, len)
@@ -335,8 +349,8 @@ fn seal_run(peer: &mut Peer, streams: &Slab<ReceiveStream>, jobs: &[Job<Source>]
         let padding = if last { 0 } else { run.size - job.len };
         debug_assert!(padding <= MAX_PADDING);
         let Some(space) = slab.get_mut(used..used + job.len + padding) else { return used };
-        let slot = &slots[job.source.slot];
-        if seal(slot, &streams[job.source.stream], &job.source, padding, outbound, space).is_none() {
+        let slot = &slots[job.source.slot as usize];
+        if seal(slot, &streams[job.source.stream as usize], &job.source, padding, outbound, space).is_none() {
             // Cannot happen with lengths as planned; a run must have no hole, so it ends here.
             debug_assert!(false, "a planned packet did not fit");
             return used;
@@ -358,10 +372,10 @@ fn seal(
     let stored = stream.history.packet(source.seq)?;
     let packet = &stored.meta.packet;
     let header_len = write_header(slot, packet, stored.bytes, source, padding > 0, out);
-    if header_len != source.header_len {
+    if header_len != usize::from(source.header_len) {
         return None;
     }
-    let (start, len) = source.payload;
+    let (start, len) = (usize::from(source.payload.0), usize::from(source.payload.1));
     let payload = stored.bytes.get(start..start + len)?;
     let rewrites = forward::rewrites_payload(packet.codec, &source.offsets) || packet.codec == Codec::Red;
     if source.original.is_none() && padding == 0 && !rewrites {
@@ -370,7 +384,7 @@ fn seal(
     }
     let mut end = header_len;
     if let Some(original) = source.original {
-        out.get_mut(end..end + 2)?.copy_from_slice(&original.low().to_be_bytes());
+        out.get_mut(end..end + 2)?.copy_from_slice(&original.to_be_bytes());
         end += 2;
     }
     let body = out.get_mut(end..end + payload.len())?;

@@ -52,10 +52,12 @@ pub(super) struct Peer {
     pub remb: Remb,
     pub slots: Vec<Slot>,
     /// Slots with packets to be forwarded in this batch, with the stream that they come from.
-    pub pending: Vec<(usize, usize)>,
+    pub pending: SmallVec<[(u32, u32); 2]>,
     pub repairs_due: Vec<Repair>,
     /// In the engine's list of peers with something to send.
-    pub touched: bool,
+    pub listed: bool,
+    /// More happened to it than media that is to be forwarded: its association and its reports are looked after, too.
+    pub stirred: bool,
     /// The deadline that stands in the timer queue.
     pub armed: Option<Instant>,
     pub counts: Counts,

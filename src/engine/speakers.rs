@@ -3,6 +3,7 @@ use super::timers::Timer;
 use super::{Engine, Event};
 use crate::engine::api::Speaker;
 use crate::ids::RoomId;
+use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
 /// How often a room's speakers are reviewed while anybody sends audio.
@@ -60,7 +61,7 @@ impl Engine {
 
     pub(super) fn review_speakers(&mut self, now: Instant, room: RoomId) {
         let Some(media) = self.rooms.get_mut(&room) else { return };
-        let mut speakers: Vec<Speaker> = self
+        let mut speakers: SmallVec<[Speaker; 2 * MOST]> = self
             .tracks
             .iter()
             .filter(|(_, t)| t.room == room && !t.muted)
@@ -74,8 +75,9 @@ impl Engine {
             self.timers.arm(now + INTERVAL, Timer::Room(room));
         }
         if differ(&media.told, &speakers) {
-            media.told = speakers.clone();
-            self.events.push_back(Event::Speakers { room, speakers });
+            media.told.clear();
+            media.told.extend_from_slice(&speakers);
+            self.events.push_back(Event::Speakers { room, speakers: speakers.to_vec() });
         }
     }
 }

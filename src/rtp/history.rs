@@ -24,7 +24,7 @@ pub struct HistoryLimits {
 pub struct Stored<'a, M> {
     pub bytes: &'a [u8],
     pub at: Instant,
-    pub meta: M,
+    pub meta: &'a M,
 }
 
 /// See the module. `M` is what the owner notes of each packet, for instance its parsed header.
@@ -127,7 +127,7 @@ impl<M: Copy> History<M> {
         let entry = self.entry(seq)?;
         let start = self.offset(entry.start);
         let bytes = self.ring.get(start..start + entry.len)?;
-        Some(Stored { bytes, at: entry.at, meta: entry.meta })
+        Some(Stored { bytes, at: entry.at, meta: &entry.meta })
     }
 
     pub fn contains(&self, seq: SeqNo) -> bool {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn intact(history: &History<u64>, seq: SeqNo, len: usize) -> bool {
-        history.packet(seq).is_some_and(|p| p.bytes == bytes_of(seq, len) && p.meta == seq.0)
+        history.packet(seq).is_some_and(|p| p.bytes == bytes_of(seq, len) && *p.meta == seq.0)
     }
 
     #[test]
