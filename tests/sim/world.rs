@@ -263,6 +263,8 @@ impl Sim {
             identity: identity(),
             rtx: true,
             mends: true,
+            codecs: vec![loadtest::client::VideoCodec::Vp8],
+            roster: true,
         };
         set(&mut settings);
         let addresses = Pc::BOTH.map(|_| self.next_address());
