@@ -5,6 +5,7 @@
 //! that waits for this thread is not held against the server; how late this thread is, is measured apart.
 #![allow(clippy::disallowed_methods, reason = "this is where time comes from")]
 mod client;
+mod http;
 mod network;
 mod room_socket;
 mod timers;
@@ -60,10 +61,20 @@ impl Cohort {
 /// Somebody who is to join.
 pub struct JoinPlan {
     pub settings: Settings,
+    /// None: over the room API.
+    pub http: Option<HttpPlan>,
     pub cohort: Cohort,
     /// Audio and video slots that are to get something before the end.
     pub expects: (usize, usize),
     pub network: Option<Impairment>,
+}
+
+/// Somebody who speaks WHIP, if they publish, or else WHEP.
+#[derive(Clone, Debug)]
+pub struct HttpPlan {
+    /// Where the offer is posted to, from the server's root.
+    pub path: String,
+    pub bearer: Option<String>,
 }
 
 /// Decides who comes, goes and does what. It runs on the thread of the clients, so it is to be quick.
@@ -333,7 +344,7 @@ impl Carrier {
                 let Some(client) = stage.clients.get_mut(token / 4) else { continue };
                 match token % 4 {
                     0 => {
-                        client.handle_room(&mut stage.shared);
+                        client.handle_signalling(&stage.server, &mut stage.shared);
                         if client.is_gone(Instant::now()) {
                             stage.end_client(token / 4);
                         }
@@ -352,7 +363,7 @@ impl Carrier {
             let late = Instant::now().saturating_duration_since(due);
             self.lag.record(late);
             self.lag_max_us = self.lag_max_us.max(late.as_micros() as u64);
-            client.handle_timeout(due, &mut self.stage.shared);
+            client.handle_timeout(due, &self.stage.server, &mut self.stage.shared);
             if client.is_gone(now) {
                 self.stage.end_client(index);
             }
@@ -503,7 +514,7 @@ impl Stage {
         let entry = self.clients.vacant_entry();
         let index = entry.key();
         let client = entry.insert(Client::new(index, now, plan, self.seed));
-        client.connect(&self.server, &self.shared.registry);
+        client.connect(now, &self.server, &self.shared);
         index
     }
 
@@ -511,7 +522,7 @@ impl Stage {
     pub fn leave(&mut self, now: Instant, index: usize) {
         if let Some(client) = self.clients.get_mut(index) {
             self.leaves += 1;
-            client.leave(now, &mut self.shared);
+            client.leave(now, &self.server, &mut self.shared);
         }
     }
 
@@ -526,7 +537,7 @@ impl Stage {
         if let Some(client) = self.clients.get_mut(index) {
             self.resumes += 1;
             client.resuming = Some(now);
-            client.connect(&self.server, &self.shared.registry);
+            client.connect(now, &self.server, &self.shared);
         }
     }
 

@@ -188,8 +188,9 @@ impl Subscriber {
             self.strays += 1;
             return;
         };
-        let known = self.by_ssrc.get(&header.ssrc);
-        let Some((slot, is_rtx)) = known.and_then(|(i, rtx)| Some((self.slots.get_mut(*i as usize)?, *rtx))) else {
+        let known = self.by_ssrc.get(&header.ssrc).copied();
+        let place = known.or_else(|| latch(&mut self.slots, &mut self.by_ssrc, &header));
+        let Some((slot, is_rtx)) = place.and_then(|(i, rtx)| Some((self.slots.get_mut(i as usize)?, rtx))) else {
             self.strays += 1;
             return;
         };
@@ -275,6 +276,19 @@ impl Subscriber {
         let ready = self.transport.connected_at;
         earliest([transport, self.next_nack, self.next_report.or(ready), self.next_review.or(ready)])
     }
+}
+
+/// A server need not tell its SSRCs (ours does): then the payload type says which slot it is, where there is one of the kind.
+fn latch(slots: &mut [Slot], by_ssrc: &mut FxHashMap<Ssrc, (u32, bool)>, header: &Header) -> Option<(u32, bool)> {
+    let of = |kind| sdp::codec_of(kind, header.payload_type.value()).map(|(_, rtx)| (kind, rtx));
+    let (kind, rtx) = of(Kind::Audio).or_else(|| of(Kind::Video))?;
+    let free = |slot: &Slot| slot.kind == kind && if rtx { slot.rtx.is_none() } else { slot.ssrc.is_none() };
+    let index = slots.iter().position(free)?;
+    let slot = slots.get_mut(index)?;
+    *(if rtx { &mut slot.rtx } else { &mut slot.ssrc }) = Some(header.ssrc);
+    let place = (index as u32, rtx);
+    by_ssrc.insert(header.ssrc, place);
+    Some(place)
 }
 
 impl Slot {
