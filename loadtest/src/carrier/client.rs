@@ -238,7 +238,6 @@ impl Client {
         meter.arrived = stamp.map(|stamp| shared.wall.instant(stamp));
         let pc = Pc::BOTH[pc];
         for datagram in datagrams {
-            shared.datagrams += 1;
             self.participant.receive(now, pc, datagram, meter);
         }
     }
@@ -270,7 +269,6 @@ impl Client {
         while let Some((pc, bytes, at)) = lines[0].receive(now) {
             let meter = &mut shared.meters[self.cohort as usize];
             meter.arrived = Some(at);
-            shared.datagrams += 1;
             self.participant.receive(now, Pc::BOTH[pc], &bytes, meter);
         }
         while let Some((pc, bytes, _)) = lines[1].receive(now) {

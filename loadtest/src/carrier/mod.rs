@@ -40,6 +40,8 @@ const MANY: usize = 100;
 const TICK: Duration = Duration::from_millis(1);
 /// Descriptions of faults that are kept.
 const MAX_FAULTS: usize = 50;
+/// Somebody who came so short before the end need not have got anything.
+const NEWCOMER: Duration = Duration::from_secs(2);
 /// What is on its way when nothing more is sent has so long to come.
 const SETTLING: Duration = Duration::from_millis(1_500);
 
@@ -166,13 +168,17 @@ struct Shared {
     joins: Joins,
     /// Of this second.
     first_packets: Histogram,
-    datagrams: u64,
     unsent: u64,
     receive_buffer: u64,
     ports: Ports,
 }
 
 impl Shared {
+    /// Media packets that came so far.
+    fn packets(&self) -> u64 {
+        self.meters.iter().map(|meter| meter.audio.packets + meter.video.packets).sum()
+    }
+
     fn note_socket(&mut self, udp: &Udp) {
         self.receive_buffer = udp.receive_buffer();
         if let Ok(mut ports) = self.ports.lock() {
@@ -232,7 +238,7 @@ struct SecondMark {
 struct Measure {
     at: Instant,
     cpu: ThreadCpu,
-    datagrams: u64,
+    packets: u64,
     sent: Sent,
 }
 
@@ -241,7 +247,7 @@ struct Measured {
     time: Duration,
     cpu: CpuTime,
     cpu_share_max: f64,
-    datagrams: u64,
+    packets: u64,
     sent: Sent,
     latency: [[Histogram; 2]; Cohort::ALL.len()],
 }
@@ -261,7 +267,6 @@ impl Carrier {
             wall: WallClock::now(),
             joins: Joins::default(),
             first_packets: Histogram::default(),
-            datagrams: 0,
             unsent: 0,
             receive_buffer: 0,
             ports: config.ports,
@@ -377,8 +382,8 @@ impl Carrier {
         match phase {
             Phase::Joining => {}
             Phase::Measuring => {
-                let (sent, datagrams) = (self.stage.sums().1, self.stage.shared.datagrams);
-                self.measure = Some(Measure { at: now, cpu: ThreadCpu::now(), datagrams, sent });
+                let (sent, packets) = (self.stage.sums().1, self.stage.shared.packets());
+                self.measure = Some(Measure { at: now, cpu: ThreadCpu::now(), packets, sent });
                 self.measured = Measured::default();
                 self.lag.clear();
                 self.take_latencies();
@@ -387,7 +392,7 @@ impl Carrier {
                 if let Some(measure) = self.measure.take() {
                     self.measured.time = now - measure.at;
                     self.measured.cpu = ThreadCpu::now().since(&measure.cpu);
-                    self.measured.datagrams = self.stage.shared.datagrams - measure.datagrams;
+                    self.measured.packets = self.stage.shared.packets() - measure.packets;
                     let sent = self.stage.sums().1;
                     self.measured.sent =
                         Sent { packets: sent.packets - measure.sent.packets, due: sent.due - measure.sent.due };
@@ -496,7 +501,7 @@ impl Carrier {
             unsent: stage.shared.unsent,
             packets_due: self.measured.sent.due,
             packets_sent: self.measured.sent.packets,
-            packets_received: self.measured.datagrams,
+            packets_received: self.measured.packets,
             emulated_losses: stage.gone_lost,
             receive_buffer: stage.shared.receive_buffer,
         };
@@ -581,6 +586,9 @@ impl Stage {
     fn fall_silent(&mut self, now: Instant) {
         for (_, client) in &mut self.clients {
             totals::finish_viewers(client, now);
+            if now.saturating_duration_since(client.began) < NEWCOMER {
+                client.expects = (0, 0);
+            }
             if let Some(publisher) = &mut client.participant.publisher {
                 publisher.fall_silent();
             }

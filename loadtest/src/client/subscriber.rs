@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 const REPORTS: Duration = Duration::from_secs(1);
+/// Who receives nothing has little to report (RFC 3550 section 6.2: 5 s).
+const EMPTY_REPORTS: Duration = Duration::from_secs(5);
 /// A decoder that is stuck asks for a keyframe after this, and again.
 const KEYFRAME_AFTER: Duration = Duration::from_millis(300);
 /// How often stuck decoders are looked for.
@@ -212,6 +214,10 @@ impl Subscriber {
         }
         meter.opened = opened;
         self.next_nack = earliest([self.next_nack, slot.nack.next_timeout()]);
+        if self.first_packet.is_none() {
+            // There is something to report from now on.
+            self.next_report = Some(now + REPORTS);
+        }
         self.first_packet = self.first_packet.or(slot.stats.first_packet);
         self.first_keyframe = self.first_keyframe.or(slot.stats.first_keyframe);
     }
@@ -235,9 +241,9 @@ impl Subscriber {
         }
         let mut out = Vec::new();
         if self.next_report.is_none_or(|at| at <= now) {
-            self.next_report = Some(now + REPORTS);
             let blocks = self.slots.iter_mut().filter_map(|s| s.reception.report_block(now, s.ssrc?));
             let blocks: Vec<ReportBlock> = blocks.collect();
+            self.next_report = Some(now + if blocks.is_empty() { EMPTY_REPORTS } else { REPORTS });
             rtcp::write_receiver_report(&mut out, self.ssrc, &blocks);
             rtcp::write_cname(&mut out, self.ssrc, "loadtest");
         }
