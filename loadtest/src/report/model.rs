@@ -64,7 +64,7 @@ pub struct Scenario {
     pub options: BTreeMap<String, serde_json::Value>,
 }
 
-/// What is asked of the server. Loss that the generator or its network emulation made is not counted against it.
+/// What is asked of the server. Loss that the generator itself made is not counted against it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Thresholds {
@@ -74,13 +74,16 @@ pub struct Thresholds {
     /// The share of packets that may need repair.
     #[serde(serialize_with = "rounded")]
     pub max_repair_share: f64,
+    /// bad-network: the share of packets that may be missing in the end for those whose network the load test spoils.
+    #[serde(serialize_with = "rounded")]
+    pub max_impaired_loss_share: f64,
     /// None: latency is told, not judged.
     pub max_p99_us: Option<u64>,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { max_loss_share: 0.0, max_repair_share: 0.001, max_p99_us: None }
+        Self { max_loss_share: 0.0, max_repair_share: 0.001, max_impaired_loss_share: 0.01, max_p99_us: None }
     }
 }
 

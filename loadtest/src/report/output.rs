@@ -43,6 +43,7 @@ impl ReportArgs {
             max_loss_share: self.max_loss.unwrap_or(default.max_loss_share),
             max_repair_share: self.max_loss.unwrap_or(default.max_repair_share),
             max_p99_us: self.max_p99_ms.map(|ms| ms * 1_000).or(default.max_p99_us),
+            ..default
         }
     }
 

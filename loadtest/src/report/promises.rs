@@ -13,6 +13,8 @@ pub struct Promise {
 
 /// Below this share of its capacity a server is lightly loaded.
 const LIGHT: f64 = 0.3;
+/// With fewer viewers it is the fixed cost of the process that is divided among them.
+const MANY: u64 = 500;
 /// A viewer that gets fewer packets a second than this is idle: keep-alives and reports.
 const IDLE_PER_S: f64 = 2.0;
 
@@ -49,8 +51,7 @@ fn cpu(result: &LoadResult, list: &mut Vec<Promise>) {
 
 fn delivery(result: &LoadResult, list: &mut Vec<Promise>) {
     let media = result.totals.media();
-    let own_network = result.generator.emulated_losses_down + result.generator.emulated_losses_up == 0;
-    if media.expected == 0 || !own_network {
+    if media.expected == 0 {
         return;
     }
     let lost = format!("{} of {}", count(media.lost), count(media.expected));
@@ -78,13 +79,17 @@ fn joins(result: &LoadResult, list: &mut Vec<Promise>) {
 
 fn memory(result: &LoadResult, list: &mut Vec<Promise>) {
     let memory = result.server.as_ref().and_then(|s| s.memory);
-    if let Some((per_peer, peers)) = memory.and_then(|m| Some((m.bytes_per_peer()?, m.peers))) {
-        let (what, most) = match is_idle(result) {
+    let grown =
+        memory.filter(|m| m.rss_before_bytes > 0).map(|m| m.rss_joined_bytes.saturating_sub(m.rss_before_bytes));
+    if let Some(grown) = grown.filter(|_| result.totals.subscribers >= MANY) {
+        let (viewers, idle) = (result.totals.subscribers, is_idle(result));
+        let (what, most) = match idle {
             true => ("Server memory per idle viewer", 40.0),
             false => ("Server memory per viewer, up to 20 slots", 120.0),
         };
-        let measured = format!("{} (of {} peers)", bytes(per_peer), count(peers));
-        promise(list, per_peer < most * 1024.0, what, &format!("below {} KiB", number(most)), measured);
+        let each = grown as f64 / viewers as f64;
+        let measured = format!("{} (of {})", bytes(each), count(viewers));
+        promise(list, each < most * 1024.0, what, &format!("below {} KiB at 1,000", number(most)), measured);
     }
     if let Some(churn) = result.totals.churn.as_ref().filter(|c| c.rss_early_bytes > 0) {
         let grown = churn.rss_late_bytes as f64 / churn.rss_early_bytes as f64 - 1.0;
@@ -141,6 +146,7 @@ mod tests {
     fn silent_peers_are_idle() {
         let mut result = example::classroom();
         result.samples.iter_mut().for_each(|s| s.packets_received = 0);
+        result.totals.subscribers = 1_000;
         let found = promises(&result);
         assert!(found.iter().any(|p| p.what == "CPU of 1,000 connected silent peers"));
         assert!(found.iter().any(|p| p.what == "Server memory per idle viewer"));

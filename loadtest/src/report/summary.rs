@@ -22,6 +22,12 @@ pub fn summary(result: &LoadResult) -> String {
             line(&format!("{name} latency"), quantiles(&media.latency));
         }
     }
+    for (name, media) in [("already in", &result.totals.incumbents), ("bad network", &result.totals.impaired)] {
+        if let Some(media) = media.as_ref().filter(|m| m.expected > 0) {
+            line(&format!("{name}: packets"), packets(media));
+            line(&format!("{name}: latency"), quantiles(&media.latency));
+        }
+    }
     if result.totals.video.expected > 0 {
         let video = &result.totals.video;
         line(

@@ -72,12 +72,18 @@ fn findings(result: &LoadResult, trouble: &Trouble) -> Vec<Finding> {
         let what = format!("{} of {} did not get in", count(totals.joins.failed), count(totals.joins.wanted));
         find(Outcome::Broken, trouble.any(), what);
     }
-    let silent = totals.audio.silent_slots + totals.video.silent_slots;
+    let silent = totals.silent_slots();
     if silent > 0 {
-        let slots = totals.audio.slots + totals.video.slots;
+        let slots = totals.audio.slots + totals.video.slots + totals.impaired.as_ref().map_or(0, |m| m.slots);
         find(Outcome::Broken, trouble.any(), format!("{} of {} slots got nothing", count(silent), count(slots)));
     }
     find_losses(result, trouble, &mut find);
+    let most = result.thresholds.max_impaired_loss_share;
+    if let Some(media) = totals.impaired.as_ref().filter(|m| m.loss_share() > most) {
+        let (lost, most) = (percent(media.loss_share()), percent(most));
+        let what = format!("{lost} of the packets never came to those with a bad network, more than {most}");
+        find(Outcome::ServerLost, trouble.any(), what);
+    }
     let p99 = totals.media().latency.quantile_us(0.99);
     if let Some((p99, most)) = p99.zip(result.thresholds.max_p99_us).filter(|(p99, most)| p99 > most) {
         let what = format!("p99 latency {}, more than {}", duration_us(p99), duration_us(most));
@@ -104,7 +110,7 @@ fn find_losses(result: &LoadResult, trouble: &Trouble, find: &mut impl FnMut(Out
         );
         find(Outcome::ServerLost, excused(media.lost, blamed.unwrap_or(0)), what);
     }
-    if emulated(&result.generator) == 0 && exceeds(media.lost_before_repair, allowed.max_repair_share) {
+    if exceeds(media.lost_before_repair, allowed.max_repair_share) {
         let blamed = exceeds(blame.lost_before_repair, allowed.max_repair_share).then_some(blame.lost_before_repair);
         let shown = blamed.unwrap_or(media.lost_before_repair);
         let what = format!(
@@ -117,23 +123,17 @@ fn find_losses(result: &LoadResult, trouble: &Trouble, find: &mut impl FnMut(Out
     }
 }
 
-/// Losses that neither our sockets nor the emulated network explain.
+/// Losses that our sockets do not explain.
 pub(super) struct ServerLosses {
     pub lost_before_repair: u64,
     pub lost: u64,
 }
 
 pub(super) fn server_losses(media: &Media, generator: &GeneratorFigures) -> ServerLosses {
-    let before = media.lost_before_repair.saturating_sub(generator.socket_drops);
     ServerLosses {
-        // What an emulated network took on the way in is missing for everybody: it cannot be told apart.
-        lost_before_repair: if emulated(generator) > 0 { 0 } else { before },
+        lost_before_repair: media.lost_before_repair.saturating_sub(generator.socket_drops),
         lost: media.lost.saturating_sub(generator.socket_drops),
     }
-}
-
-fn emulated(generator: &GeneratorFigures) -> u64 {
-    generator.emulated_losses_down + generator.emulated_losses_up
 }
 
 /// Datagrams that the server had and its kernel did not take.
@@ -197,7 +197,8 @@ fn overload(result: &LoadResult) -> Vec<String> {
 impl Totals {
     /// Slots that were to get something and did not.
     pub fn silent_slots(&self) -> u64 {
-        self.audio.silent_slots + self.video.silent_slots
+        let impaired = self.impaired.as_ref().map_or(0, |m| m.silent_slots);
+        self.audio.silent_slots + self.video.silent_slots + impaired
     }
 }
 
@@ -318,16 +319,24 @@ mod tests {
     }
 
     #[test]
-    fn an_emulated_network_is_judged_by_what_was_missing_in_the_end() {
+    fn a_bad_network_is_judged_by_what_was_missing_in_the_end() {
         let lossy = |r: &mut LoadResult| {
-            r.generator.emulated_losses_down = 50_000;
-            (r.totals.video.lost_before_repair, r.totals.video.repaired) = (50_000, 50_000);
+            let mut impaired = r.totals.video.clone();
+            (impaired.lost_before_repair, impaired.repaired) = (50_000, 49_990);
+            impaired.lost = 10;
+            r.totals.impaired = Some(impaired);
         };
         assert_eq!(outcome(lossy).0, Outcome::Clean);
+        let lost = |r: &mut LoadResult| {
+            lossy(r);
+            r.totals.impaired.get_or_insert_default().lost = 50_000;
+        };
+        assert_eq!(outcome(lost).0, Outcome::ServerLost);
+        // Those with a good network lose nothing by it.
         assert_eq!(
             outcome(|r| {
                 lossy(r);
-                r.totals.video.lost = 5;
+                r.totals.video.lost = 1;
             })
             .0,
             Outcome::ServerLost

@@ -295,6 +295,37 @@ mod tests {
         }
     }
 
+    /// Some of the numbers of a result, replaced by none or by much.
+    fn distort(value: &mut serde_json::Value, dice: &mut impl Iterator<Item = u8>) {
+        match value {
+            serde_json::Value::Number(number) => match dice.next().unwrap_or(0) % 8 {
+                0 => *number = 0.into(),
+                1 => *number = 1_000_000_007u32.into(),
+                _ => (),
+            },
+            serde_json::Value::Array(list) => list.iter_mut().for_each(|v| distort(v, dice)),
+            serde_json::Value::Object(fields) => fields.values_mut().for_each(|v| distort(v, dice)),
+            _ => (),
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_figures_give_a_page(dice in proptest::collection::vec(proptest::prelude::any::<u8>(), 64)) {
+            let good = searched();
+            let mut json = serde_json::to_value(&good).unwrap();
+            distort(&mut json, &mut dice.iter().copied().cycle());
+            json["schema"] = model::SCHEMA.into();
+            let mut result: LoadResult = serde_json::from_value(json).unwrap();
+            result.verdict = crate::report::verdict(&result);
+            let compared = compare(&good, &result).unwrap();
+            let html = page(&result, Some(&compared));
+            proptest::prop_assert!(!html.contains("NaN") && !html.contains("inf "), "nonsense");
+            let _ = (compared.table(), crate::report::summary::summary(&result));
+        }
+    }
+
     #[test]
     fn dates() {
         assert_eq!(
