@@ -75,6 +75,10 @@ pub struct Limits {
 /// More threads than this bring nothing but hand-overs.
 const MAX_SHARDS: usize = 64;
 
+fn shards(text: &str) -> Result<usize, String> {
+    if text == "auto" { Ok(processors()) } else { number(text, 1..=MAX_SHARDS) }
+}
+
 /// How many threads this machine runs at once.
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS)
@@ -156,7 +160,7 @@ impl Check {
         let recordings = self.one("recordings", directory);
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
-        let shards = self.one("shards", |text| number(text, 1..=MAX_SHARDS));
+        let shards = self.one("shards", shards);
         let limits = self.limits();
         let udp = udp.unwrap_or_else(default_udp);
         self.check_udp(&udp, advertise.as_deref().unwrap_or_default());
