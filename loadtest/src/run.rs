@@ -203,6 +203,7 @@ impl Watch {
             emulated_losses_down: ending.emulated_losses.0,
             emulated_losses_up: ending.emulated_losses.1,
             receive_buffer_bytes: ending.receive_buffer,
+            datagrams_per_buffer_max: ending.datagrams_per_buffer_max,
         }
     }
 

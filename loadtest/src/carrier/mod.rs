@@ -137,6 +137,7 @@ pub struct Ending {
     pub packets_received: u64,
     pub emulated_losses: (u64, u64),
     pub receive_buffer: u64,
+    pub datagrams_per_buffer_max: u64,
 }
 
 /// The ports of all our UDP sockets: whose drops are ours.
@@ -504,6 +505,7 @@ impl Carrier {
             packets_received: self.measured.packets,
             emulated_losses: stage.gone_lost,
             receive_buffer: stage.shared.receive_buffer,
+            datagrams_per_buffer_max: self.buffers.datagrams_max as u64,
         };
         let _ = self.reports.send(Report::Ended(Box::new(ending)));
     }

@@ -160,7 +160,8 @@ pub struct Media {
     pub freezes: u64,
     pub frozen_ms: u64,
     pub longest_freeze_ms: u64,
-    /// One way: from when the packet was handed to the sender's kernel to when it was read from the receiver's socket. Repaired ones included. Only
+    /// One way: from when the packet was sealed to be handed to the sender's kernel to when the receiver's kernel got it, by its own stamp. Repaired ones
+    /// included. Only
     /// packets of the measuring phase.
     pub latency: Histogram,
 }
@@ -266,8 +267,11 @@ pub struct GeneratorFigures {
     pub cpu_share_max: f64,
     /// How late the event loop came to what was due.
     pub loop_lag: Histogram,
-    /// Datagrams that the kernel dropped because a socket of ours was full, in the whole run.
+    /// Buffers that the kernel dropped because a socket of ours was full, in the whole run. With GRO one of them holds up to
+    /// `datagrams_per_buffer_max` datagrams; the kernel does not tell how many it were.
     pub socket_drops: u64,
+    /// The most datagrams that came in one buffer.
+    pub datagrams_per_buffer_max: u64,
     /// Datagrams that the kernel did not take from us.
     pub unsent: u64,
     /// Media packets that publishers were to send by the clock, and those that they sent, repairs not counted.
@@ -527,6 +531,11 @@ impl Memory {
 }
 
 impl GeneratorFigures {
+    /// Datagrams that full sockets of ours may have cost at most.
+    pub fn datagrams_dropped_at_most(&self) -> u64 {
+        self.socket_drops.saturating_mul(self.datagrams_per_buffer_max.max(1))
+    }
+
     pub fn cpu_ns_per_received_packet(&self) -> Option<f64> {
         (self.packets_received > 0).then(|| self.cpu.total_us() as f64 * 1e3 / self.packets_received as f64)
     }

@@ -125,7 +125,7 @@ fn find_losses(result: &LoadResult, trouble: &Trouble, find: &mut impl FnMut(Out
     }
 }
 
-/// Losses that our sockets do not explain.
+/// Losses that our sockets cannot explain.
 pub(super) struct ServerLosses {
     pub lost_before_repair: u64,
     pub lost: u64,
@@ -133,8 +133,8 @@ pub(super) struct ServerLosses {
 
 pub(super) fn server_losses(media: &Media, generator: &GeneratorFigures) -> ServerLosses {
     ServerLosses {
-        lost_before_repair: media.lost_before_repair.saturating_sub(generator.socket_drops),
-        lost: media.lost.saturating_sub(generator.socket_drops),
+        lost_before_repair: media.lost_before_repair.saturating_sub(generator.datagrams_dropped_at_most()),
+        lost: media.lost.saturating_sub(generator.datagrams_dropped_at_most()),
     }
 }
 
@@ -163,8 +163,11 @@ impl Trouble {
         }
         let overloaded = !words.is_empty();
         if generator.socket_drops > 0 {
-            let drops = count(generator.socket_drops);
-            words.insert(0, format!("the load test's own sockets were full: {drops} datagrams dropped"));
+            let (drops, most) = (count(generator.socket_drops), count(generator.datagrams_per_buffer_max.max(1)));
+            words.insert(
+                0,
+                format!("the load test's own sockets were full: {drops} buffers of up to {most} datagrams dropped"),
+            );
         }
         Self { words, offered_too_little, overloaded }
     }
