@@ -50,6 +50,8 @@ pub struct Config {
     /// A filter of `tracing_subscriber`, known to be well-formed.
     pub log: String,
     pub drain: Duration,
+    /// Media threads: a room of any size is spread over all of them.
+    pub shards: usize,
     pub limits: Limits,
     /// Doubts that are no mistakes, to be logged.
     pub warnings: Vec<String>,
@@ -61,11 +63,25 @@ pub struct Limits {
     pub rooms: usize,
     /// In a room.
     pub participants: usize,
+    /// Participants of a room in which everybody is told of everybody.
+    pub full_presence: usize,
     /// Published by one participant.
     pub tracks: usize,
     pub audio_slots: usize,
     pub video_slots: usize,
     pub signal: signal::Limits,
+}
+
+/// More threads than this bring nothing but hand-overs.
+const MAX_SHARDS: usize = 64;
+
+fn shards(text: &str) -> Result<usize, String> {
+    if text == "auto" { Ok(processors()) } else { number(text, 1..=MAX_SHARDS) }
+}
+
+/// How many threads this machine runs at once.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS)
 }
 
 /// Why there is no configuration.
@@ -144,6 +160,7 @@ impl Check {
         let recordings = self.one("recordings", directory);
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
+        let shards = self.one("shards", shards);
         let limits = self.limits();
         let udp = udp.unwrap_or_else(default_udp);
         self.check_udp(&udp, advertise.as_deref().unwrap_or_default());
@@ -157,6 +174,7 @@ impl Check {
             recordings,
             log: log.unwrap_or_else(|| "info".into()),
             drain: drain.unwrap_or(Duration::from_secs(10)),
+            shards: shards.unwrap_or_else(processors),
             limits,
             warnings: Vec::new(),
         })
@@ -164,7 +182,8 @@ impl Check {
 
     fn limits(&mut self) -> Limits {
         let mut n = |name, range, default| self.one(name, |text| number(text, range)).unwrap_or(default);
-        let (rooms, participants) = (n("max-rooms", 1..=1_000_000, 1000), n("max-participants", 1..=10_000, 1000));
+        let (rooms, participants) = (n("max-rooms", 1..=1_000_000, 1000), n("max-participants", 1..=100_000, 5000));
+        let full_presence = n("full-presence", 1..=10_000, 100);
         let (tracks, sockets) = (n("max-tracks", 1..=100, 16), n("max-sockets", 1..=1_000_000, 10_000));
         let (audio_slots, video_slots) = (n("max-audio-slots", 0..=100, 20), n("max-video-slots", 0..=100, 25));
         let connections = n("max-connections", 1..=1_000_000, 10_000);
@@ -175,7 +194,7 @@ impl Check {
         let queue_bytes = b("queue-bytes", 64 << 10..=1 << 30, 1 << 20);
         let outbox = OutboxLimits { messages, bytes: queue_bytes };
         let signal = signal::Limits { frame_bytes, sdp_bytes, sockets, connections, outbox };
-        Limits { rooms, participants, tracks, audio_slots, video_slots, signal }
+        Limits { rooms, participants, full_presence, tracks, audio_slots, video_slots, signal }
     }
 
     fn access(&mut self, http: Option<SocketAddr>) -> Access {

@@ -62,6 +62,7 @@ impl Engine {
         self.batch.streams = streams;
         self.batch.streams.clear();
         self.at_work = None;
+        self.flush_relays(sink);
     }
 
     /// Notes for each subscriber which of its slots have something to get.

@@ -21,6 +21,8 @@ pub(super) const STREAM_SILENCE: Duration = Duration::from_secs(1);
 /// One SSRC of a publisher; what comes on its RTX SSRC is put in here too.
 pub(super) struct ReceiveStream {
     pub key: StreamKey,
+    /// Its key on the shard of its publisher, if it mirrors a stream of another.
+    pub origin: Option<StreamKey>,
     /// Index in the peer's `receive` list.
     pub media: usize,
     pub track: Option<usize>,
@@ -63,6 +65,7 @@ impl ReceiveStream {
         let kind = codec.kind();
         Self {
             key,
+            origin: None,
             media,
             track: None,
             ssrc,
@@ -89,6 +92,37 @@ impl ReceiveStream {
             nacked: 0,
             nack_probe: None,
         }
+    }
+
+    /// The mirror of another shard's stream.
+    pub fn mirror(
+        now: Instant,
+        key: StreamKey,
+        origin: StreamKey,
+        codec: Codec,
+        rid: Option<Rid>,
+        track: usize,
+    ) -> Self {
+        // Its SSRC is the publisher's affair: nothing is received or reported here.
+        let plain = Self::new(now, key, usize::MAX, Ssrc(0), codec, false);
+        Self { origin: Some(origin), rid, track: Some(track), ..plain }
+    }
+
+    /// A packet has been put into the history.
+    pub fn note_stored(&mut self, now: Instant, seq: SeqNo, packet: &PacketInfo, len: usize) {
+        self.extender.accept(seq);
+        // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
+        if self.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
+            self.keyframes.satisfied();
+            if let Some(nack) = &mut self.nack {
+                nack.forget_before(seq);
+            }
+        }
+        self.codec = packet.codec;
+        self.last_arrival = now;
+        self.packets += 1;
+        self.bytes += len as u64;
+        self.rate.add(now, len);
     }
 
     pub fn is_live(&self, now: Instant) -> bool {

@@ -1,6 +1,7 @@
 //! What crosses into a room (`Input`) and out of it (`Output`).
 use crate::engine::{Command, Event};
 use crate::ids::ParticipantId;
+use std::fmt;
 use std::sync::Arc;
 
 /// One WebSocket connection. Made by `signal`, never reused.
@@ -96,7 +97,7 @@ pub enum HttpKind {
 pub enum Output {
     Send {
         socket: SocketId,
-        text: Arc<str>,
+        text: Text,
     },
     /// Send what is queued, then close.
     Close {
@@ -111,6 +112,41 @@ pub enum Output {
     },
     /// Nobody is in the room and no session waits to resume: it can be dropped.
     Empty,
+}
+
+/// The text of one frame. What an event says is the same for all who are told and is kept once for all of them; only its
+/// number is each receiver's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    seq: Option<u64>,
+    rest: Arc<str>,
+}
+
+impl Text {
+    /// A text without a number: answers and pings.
+    pub fn plain(text: impl Into<Arc<str>>) -> Self {
+        Self { seq: None, rest: text.into() }
+    }
+
+    /// An event: `rest` is its JSON without the opening brace.
+    pub(super) fn numbered(seq: u64, rest: Arc<str>) -> Self {
+        Self { seq: Some(seq), rest }
+    }
+
+    /// Bytes, as `Display` writes them.
+    pub fn bytes(&self) -> usize {
+        let number = self.seq.map_or(0, |seq| r#"{"seq":,"#.len() + seq.checked_ilog10().unwrap_or(0) as usize + 1);
+        number + self.rest.len()
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(seq) = self.seq {
+            write!(f, r#"{{"seq":{seq},"#)?;
+        }
+        f.write_str(&self.rest)
+    }
 }
 
 #[derive(Debug)]
@@ -132,4 +168,19 @@ pub enum HttpResponse {
     /// Mapped to a status: bad_request 400, forbidden 403, not_found 404, conflict 409, `precondition` 412, unsupported 422, limit_reached 503.
     Failed(super::messages::ApiError),
     PreconditionFailed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_as_long_as_it_says() {
+        for seq in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX] {
+            let text = Text::numbered(seq, r#""type":"x"}"#.into());
+            assert_eq!(text.to_string(), format!(r#"{{"seq":{seq},"type":"x"}}"#));
+            assert_eq!(text.bytes(), text.to_string().len());
+        }
+        assert_eq!(Text::plain("{}").bytes(), 2);
+    }
 }

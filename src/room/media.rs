@@ -107,14 +107,27 @@ impl Room {
                 heard.push((owner, speaker.level));
             }
         }
-        if self.speakers.handle_levels(at.now, &heard) {
-            self.tell_speakers();
-        }
+        self.speakers.handle_levels(at.now, &heard);
+        self.review_levels(at);
         self.speakers_due(at);
     }
 
-    pub(super) fn tell_speakers(&mut self) {
-        let event = Event::Speakers(self.speakers.levels().to_vec());
+    /// Tells who speaks and how loud, if that is news, and if it was not told a moment ago to a great many.
+    pub(super) fn review_levels(&mut self, at: At) {
+        let due = self.speakers.told_at().map(|told| told + self.presence.pause(self.participants.len()));
+        match due.filter(|due| *due > at.now) {
+            _ if !self.speakers.is_news() => self.timers.disarm(Timer::Levels),
+            Some(due) => self.timers.arm(Timer::Levels, due),
+            None => {
+                self.timers.disarm(Timer::Levels);
+                self.speakers.tell_at(at.now);
+                self.tell_levels();
+            }
+        }
+    }
+
+    pub(super) fn tell_levels(&mut self) {
+        let event = Event::Speakers(self.speakers.tell().to_vec());
         self.tell_those(&event, |p| p.grants.subscribe);
     }
 

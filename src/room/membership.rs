@@ -1,10 +1,11 @@
 //! Coming, coming back, and going.
-use super::api::{Claims, Grants, Output, SocketId};
+use super::api::{Claims, Grants, Output, SocketId, Text};
 use super::messages::{
     self as msg, ApiError, Bye, ByeAction, Connection, ErrorCode, Event, Heartbeat, Hello, LeftWhy, ParticipantLeft,
     Pc, Revs, Snapshot, TrackState, Welcome, You,
 };
 use super::participant::{Origin, Participant, Publisher, Subscriber, Track};
+use super::presence::Standing;
 use super::session::{EventText, Session, Verdict};
 use super::timers::Timer;
 use super::{At, Room};
@@ -92,24 +93,16 @@ impl Room {
             expires: expiry(at, claims.expires_ms),
             origin,
             connection: Connection::Live,
+            standing: Standing::default(),
             publisher: Publisher::default(),
             subscriber: Subscriber::default(),
         };
         if let Some(identity) = &claims.identity {
             self.index.identities.entry(identity.clone()).or_default().insert(id);
         }
-        self.speakers.join(id);
         self.participants.insert(id, participant);
         self.arm_participant(id);
         id
-    }
-
-    /// Tells the others.
-    pub(super) fn announce(&mut self, participant: ParticipantId) {
-        if let Some(joined) = self.participants.get(&participant).map(Participant::message) {
-            tracing::info!(%participant, name = ?joined.name, "joined");
-            self.tell_those(&Event::ParticipantJoined(joined), |p| p.id != participant);
-        }
     }
 
     fn resume(&mut self, at: At, id: ParticipantId, socket: SocketId, request: u64, seq: u64, claims: Claims) {
@@ -125,7 +118,7 @@ impl Room {
         tracing::info!(participant = %id, seq, "resumed");
         let old = session.socket.replace(socket);
         (session.lost_at, session.heard, session.next_ping) = (None, at.now, at.now + ping);
-        let missed = session.log.since(seq).map(|events| events.map(|(n, text)| text.numbered(n)).collect::<Vec<_>>());
+        let missed = session.log.since(seq, &self.history);
         let last = session.log.last();
         if let Some(old) = old {
             self.index.sockets.remove(&old);
@@ -152,6 +145,7 @@ impl Room {
         if !grants.publish {
             self.unpublish_all(id);
         }
+        self.review_standing(id);
         self.stale.subscribers.insert(id);
     }
 
@@ -182,7 +176,7 @@ impl Room {
         Snapshot {
             room: self.about.clone(),
             you: You { participant: participant.id.to_string(), grants: participant.grants },
-            participants: self.participants.values().map(Participant::message).collect(),
+            participants: self.listed(participant.id).map(Participant::message).collect(),
             tracks: self.tracks.values().map(Track::message).collect(),
             slots: msg::Slots {
                 need: subscriber.need,
@@ -190,7 +184,7 @@ impl Room {
             },
             states: states.collect(),
             layers: own.filter(|t| t.unwanted).map(Track::layers).collect(),
-            speakers: if participant.grants.subscribe { self.speakers.levels().to_vec() } else { Vec::new() },
+            speakers: if participant.grants.subscribe { self.speakers.told().to_vec() } else { Vec::new() },
             messages: self.retained.values().cloned().collect(),
         }
     }
@@ -217,7 +211,7 @@ impl Room {
         let connection = participant.true_connection();
         if connection != std::mem::replace(&mut participant.connection, connection) {
             let event = Event::ParticipantUpdated(participant.message());
-            self.tell_all(&event);
+            self.tell_of(id, &event);
         }
     }
 
@@ -252,17 +246,21 @@ impl Room {
             self.unwatch(bound.candidate.track, id);
         }
         self.forget(&participant);
+        self.stale.reranked |= self.speakers.order().contains(&id);
         if self.speakers.leave(id) {
-            self.tell_speakers();
+            self.tell_levels();
         }
         tracing::info!(participant = %id, ?why, "left");
-        self.stale.reranked = true;
-        self.tell_all(&Event::ParticipantLeft(ParticipantLeft { participant: id.to_string(), why }));
+        if participant.standing != Standing::Unlisted {
+            self.tell_all(&Event::ParticipantLeft(ParticipantLeft { participant: id.to_string(), why }));
+        }
+        self.review_size();
     }
 
     pub(super) fn forget(&mut self, participant: &Participant) {
         let id = participant.id;
         self.timers.disarm(Timer::Participant(id));
+        self.presence.forget(participant);
         self.forget_queries(id);
         match &participant.origin {
             Origin::Socket(session) => {
@@ -307,6 +305,7 @@ impl Room {
             self.timers.disarm(Timer::Unwatched(track));
         }
         self.index.peers.clear();
+        self.forget_presence();
         self.stale = Default::default();
     }
 
@@ -330,7 +329,7 @@ impl Room {
                 }
                 (Some(_), _) if at.now >= session.next_ping => {
                     session.next_ping = at.now + ping;
-                    session.send(msg::text(&Heartbeat::Ping { t: at.wall_ms }), &mut self.out);
+                    session.send(Text::plain(msg::text(&Heartbeat::Ping { t: at.wall_ms })), &mut self.out);
                 }
                 _ => {}
             }

@@ -12,8 +12,10 @@ mod media;
 mod membership;
 mod negotiation;
 mod participant;
+mod presence;
 mod requests;
 mod session;
+pub mod shards;
 mod slots;
 mod speakers;
 mod subscriptions;
@@ -29,9 +31,10 @@ use crate::engine::Command;
 use crate::ids::{ParticipantId, PeerId, RoomId, TrackId};
 use messages::{Event, Message, Pc};
 use participant::{Participant, Track};
+use presence::Presence;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
-use session::EventText;
+use session::{EventText, History};
 use slots::Ranking;
 use speakers::Speakers;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -52,6 +55,9 @@ pub struct Room {
     /// By topic.
     retained: BTreeMap<String, Message>,
     speakers: Speakers,
+    presence: Presence,
+    /// What many were told, for those who come back.
+    history: History,
     index: Index,
     /// Requests for `stats` that wait for the engine, by token.
     queries: FxHashMap<u64, media::Query>,
@@ -103,7 +109,14 @@ impl Room {
         rng: StdRng,
         wall_ms: u64,
     ) -> Self {
-        let about = messages::Room { name: name.into(), locked: false, recording: false, started_at_ms: wall_ms };
+        let about = messages::Room {
+            name: name.into(),
+            locked: false,
+            recording: false,
+            started_at_ms: wall_ms,
+            participants: None,
+        };
+        let history = History::new(&settings.limits);
         Self {
             id,
             about,
@@ -114,6 +127,8 @@ impl Room {
             tracks: BTreeMap::new(),
             retained: BTreeMap::new(),
             speakers: Speakers::default(),
+            presence: Presence::default(),
+            history,
             index: Index::default(),
             queries: FxHashMap::default(),
             last_query: 0,
@@ -151,6 +166,9 @@ impl Room {
                 Timer::Stats(token) => self.stats_overdue(token),
                 Timer::Unwatched(track) => self.unwatched(track),
                 Timer::Speakers => self.speakers_due(at),
+                Timer::Levels => self.review_levels(at),
+                // Whoever settles counts.
+                Timer::Count => {}
             }
         }
         self.settle(at);
@@ -177,6 +195,7 @@ impl Room {
     /// Nobody is here any more. Should somebody come before the room is dropped, it begins anew.
     fn emptied(&mut self) {
         self.retained.clear();
+        self.forget_presence();
         self.out.push_back(Output::Empty);
     }
 
@@ -189,10 +208,26 @@ impl Room {
         self.tell_those(event, |_| true);
     }
 
+    fn tell_others(&mut self, than: ParticipantId, event: &Event) {
+        self.tell_those(event, |p| p.id != than);
+    }
+
+    /// Tells many: the text is made once and kept once.
     fn tell_those(&mut self, event: &Event, who: impl Fn(&Participant) -> bool) {
         let text = EventText::new(event);
+        let place = self.history.push(text.clone());
         for participant in self.participants.values_mut().filter(|p| who(p)) {
             if let Some(session) = participant.session_mut() {
+                session.tell_shared(&text, place, &mut self.out);
+            }
+        }
+    }
+
+    /// Tells a few, of what nobody else is to know.
+    fn tell_these(&mut self, event: &Event, whom: &BTreeSet<ParticipantId>) {
+        let text = EventText::new(event);
+        for id in whom {
+            if let Some(session) = self.participants.get_mut(id).and_then(Participant::session_mut) {
                 session.tell(&text, &mut self.out);
             }
         }

@@ -215,11 +215,14 @@ impl Room {
             unwanted: false,
         };
         participant.publisher.tracks.push(track.id);
+        self.speakers.join(id);
+        self.presence.publishes(id, true);
         let (answer, event) = (MidTrack { mid: mid.to_string(), track: track.id.to_string() }, track.message());
         self.command(Command::Publish { track: track.id, peer, mid, kind: track.kind });
         self.stale.watched.insert(track.id);
         self.tracks.insert(track.id, track);
         self.stale.reranked = true;
+        self.notice(id);
         self.tell_all(&Event::TrackPublished(event));
         Some(answer)
     }
@@ -256,6 +259,10 @@ impl Room {
         let Some(track) = self.tracks.remove(&id) else { return };
         if let Some(owner) = self.participants.get_mut(&track.owner) {
             owner.publisher.tracks.retain(|t| *t != id);
+            if owner.publisher.tracks.is_empty() {
+                self.presence.publishes(track.owner, false);
+                self.review_standing(track.owner);
+            }
         }
         self.timers.disarm(Timer::Unwatched(id));
         self.command(Command::Unpublish { track: id });

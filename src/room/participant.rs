@@ -1,6 +1,7 @@
 //! The records of a room: participants, their connections, their tracks.
 use super::api::{Grants, HttpKind};
 use super::messages::{self as msg, Connection, Pc, SlotsNeed, Source, TrackStateKind, Why};
+use super::presence::Standing;
 use super::session::Session;
 use super::slots::{Candidate, Group, Slots, Wish};
 use crate::ids::{Mid, ParticipantId, PeerId, Rid, TrackId};
@@ -23,6 +24,8 @@ pub(super) struct Participant {
     pub origin: Origin,
     /// What was last told to the others.
     pub connection: Connection,
+    /// Whether everybody is told of it.
+    pub standing: Standing,
     pub publisher: Publisher,
     pub subscriber: Subscriber,
 }

@@ -1,5 +1,5 @@
 //! Requests of a session: each is answered once, whatever it says.
-use super::api::{Output, SocketId};
+use super::api::{Output, SocketId, Text};
 use super::messages::{
     self as msg, ApiError, ErrorCode, Event, LeftWhy, Message, Moderate, Nothing, Record, Request, Said, Say, Set,
     SetTrack, View,
@@ -10,10 +10,9 @@ use super::slots::Wish;
 use super::{At, Room};
 use crate::engine::Command;
 use crate::ids::{ParticipantId, TrackId};
-use rustc_hash::FxHashSet;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 /// Entries of `view.tracks`, and of `say.to`.
 const ENTRIES: usize = 1024;
@@ -43,7 +42,7 @@ impl Room {
         match session.answers.lookup(request.id) {
             Known::New => {}
             Known::Pending => return,
-            Known::Answered(text) => return session.send(text, &mut self.out),
+            Known::Answered(text) => return session.send(Text::plain(text), &mut self.out),
             Known::Forgotten => {
                 let error = ApiError::new(ErrorCode::Conflict, "this id was used too long ago to know its answer");
                 return self.answer_socket(socket, request.id, &Err::<Nothing, _>(error));
@@ -89,12 +88,12 @@ impl Room {
         let from = before.unwrap_or(self.out.len());
         let told = self.out.iter().skip(from).position(|o| matches!(o, Output::Send { .. }));
         let position = told.map_or(self.out.len(), |n| from + n);
-        self.out.insert(position, Output::Send { socket, text });
+        self.out.insert(position, Output::Send { socket, text: Text::plain(text) });
     }
 
     /// Answers on a socket that has no session, or outside of its cache.
     pub(super) fn answer_socket<T: Serialize>(&mut self, socket: SocketId, id: u64, result: &Result<T, ApiError>) {
-        let text: Arc<str> = msg::answer_text(id, result);
+        let text = Text::plain(msg::answer_text(id, result));
         self.out.push_back(Output::Send { socket, text });
     }
 
@@ -107,6 +106,7 @@ impl Room {
             "track" => self.set_track(id, msg::parse(data)?),
             "set" => self.set(id, msg::parse(data)?),
             "say" => self.say(at, id, msg::parse(data)?),
+            "participants" => now(self.page(&msg::parse(data)?)?),
             "stats" => self.stats(at, id, request.id),
             "leave" => done(),
             "moderate" => self.refuse(id, msg::parse::<Moderate>(data).map(drop), |g| g.moderate, "moderate"),
@@ -169,8 +169,19 @@ impl Room {
         participant.name = data.name.unwrap_or_else(|| before.name.clone());
         participant.attributes = attributes.unwrap_or_else(|| before.attributes.clone());
         let after = participant.message();
-        if after != before {
-            self.tell_all(&Event::ParticipantUpdated(after));
+        if after == before {
+            return done();
+        }
+        let listed = self.is_listed(id);
+        match after.attributes != before.attributes {
+            true if !after.attributes.is_empty() => self.notice(id),
+            true => self.review_standing(id),
+            false => {}
+        }
+        match listed {
+            true => self.tell_of(id, &Event::ParticipantUpdated(after)),
+            // The others heard of it just now, if they did.
+            false => drop(self.tell(id, &Event::ParticipantUpdated(after))),
         }
         done()
     }
@@ -178,8 +189,14 @@ impl Room {
     fn say(&mut self, at: At, id: ParticipantId, data: Say) -> Result<Reply, ApiError> {
         self.granted(id, |g| g.say, "say")?;
         let to = self.check_say(&data)?;
+        // All are to know who speaks to all; a word to some makes nobody known to all.
+        if to.is_none() {
+            self.notice(id);
+        }
+        let unlisted = self.participants.get(&id).filter(|_| !self.is_listed(id));
         let message = Message {
             participant: id.to_string(),
+            from: unlisted.map(Participant::message),
             to: data.to,
             topic: data.topic,
             body: data.body,
@@ -193,7 +210,10 @@ impl Room {
         }
         let event = Event::Message(message);
         match to {
-            Some(to) => self.tell_those(&event, |p| p.id == id || to.contains(&p.id)),
+            Some(mut to) => {
+                to.insert(id);
+                self.tell_these(&event, &to);
+            }
             None => self.tell_all(&event),
         }
         let session = self.participants.get(&id).and_then(Participant::session);
@@ -201,7 +221,7 @@ impl Room {
     }
 
     /// To whom, when not to everybody.
-    fn check_say(&self, data: &Say) -> Result<Option<FxHashSet<ParticipantId>>, ApiError> {
+    fn check_say(&self, data: &Say) -> Result<Option<BTreeSet<ParticipantId>>, ApiError> {
         let limits = &self.settings.limits;
         if !(1..=TOPIC).contains(&data.topic.len()) {
             return Err(bad("topic: 1 to 64 bytes"));

@@ -1,5 +1,5 @@
 //! What outlives a socket: the numbered events, the answers given, and the pace of one client.
-use super::api::{Output, SocketId};
+use super::api::{Output, SocketId, Text};
 use super::settings::RoomLimits;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,14 +43,25 @@ impl Session {
         }
     }
 
-    /// Numbers an event, keeps it, and sends it if there is a socket. The answer is its number.
+    /// Numbers an event that is for this session alone, keeps it, and sends it if there is a socket. The answer is its number.
     pub fn tell(&mut self, event: &EventText, out: &mut VecDeque<Output>) -> u64 {
-        let seq = self.log.push(event.clone());
+        self.log.push(event.clone());
+        self.pass_on(event, out)
+    }
+
+    /// The same for an event that many are told: the room keeps it, at `place` of its `History`.
+    pub fn tell_shared(&mut self, event: &EventText, place: u64, out: &mut VecDeque<Output>) {
+        self.log.push_shared(place);
+        self.pass_on(event, out);
+    }
+
+    fn pass_on(&self, event: &EventText, out: &mut VecDeque<Output>) -> u64 {
+        let seq = self.log.last();
         self.send(event.numbered(seq), out);
         seq
     }
 
-    pub fn send(&self, text: Arc<str>, out: &mut VecDeque<Output>) {
+    pub fn send(&self, text: Text, out: &mut VecDeque<Output>) {
         if let Some(socket) = self.socket {
             out.push_back(Output::Send { socket, text });
         }
@@ -74,8 +85,43 @@ impl EventText {
         Self(text.strip_prefix('{').unwrap_or(&text).into())
     }
 
-    pub fn numbered(&self, seq: u64) -> Arc<str> {
-        format!("{{\"seq\":{seq},{}", self.0).into()
+    pub fn numbered(&self, seq: u64) -> Text {
+        Text::numbered(seq, self.0.clone())
+    }
+}
+
+/// What many were told, kept once for all of them. Bounded by count and bytes: the oldest go first.
+#[derive(Debug)]
+pub(super) struct History {
+    texts: VecDeque<EventText>,
+    bytes: usize,
+    /// The place of the next one. Places ascend without gaps.
+    next: u64,
+    max_len: usize,
+    max_bytes: usize,
+}
+
+impl History {
+    pub fn new(limits: &RoomLimits) -> Self {
+        let (max_len, max_bytes) = (limits.event_log_len, limits.event_log_bytes);
+        Self { texts: VecDeque::new(), bytes: 0, next: 0, max_len, max_bytes }
+    }
+
+    /// Keeps an event; its place.
+    pub fn push(&mut self, text: EventText) -> u64 {
+        self.bytes += text.0.len();
+        self.texts.push_back(text);
+        while self.texts.len() > self.max_len || self.bytes > self.max_bytes {
+            let Some(oldest) = self.texts.pop_front() else { break };
+            self.bytes -= oldest.0.len();
+        }
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn find(&self, place: u64) -> Option<&EventText> {
+        let oldest = self.next - self.texts.len() as u64;
+        self.texts.get(usize::try_from(place.checked_sub(oldest)?).ok()?)
     }
 }
 
@@ -83,16 +129,30 @@ impl EventText {
 /// client that needs one of those gets a snapshot instead.
 #[derive(Debug)]
 pub(super) struct EventLog {
-    texts: VecDeque<EventText>,
+    runs: VecDeque<Run>,
+    /// Events in `runs`.
+    len: usize,
+    /// Of those that are the session's own.
     bytes: usize,
     last: u64,
     max_len: usize,
     max_bytes: usize,
 }
 
+/// Events in a row. A session that only listens is one run.
+#[derive(Debug)]
+enum Run {
+    Own(EventText),
+    /// From `place` in the room's `History`.
+    Shared {
+        place: u64,
+        len: usize,
+    },
+}
+
 impl EventLog {
     fn new(max_len: usize, max_bytes: usize) -> Self {
-        Self { texts: VecDeque::new(), bytes: 0, last: 0, max_len, max_bytes }
+        Self { runs: VecDeque::new(), len: 0, bytes: 0, last: 0, max_len, max_bytes }
     }
 
     /// The number of the latest event; 0 before any.
@@ -100,22 +160,47 @@ impl EventLog {
         self.last
     }
 
-    fn push(&mut self, text: EventText) -> u64 {
+    fn push(&mut self, text: EventText) {
         self.bytes += text.0.len();
-        self.texts.push_back(text);
-        while self.texts.len() > self.max_len || self.bytes > self.max_bytes {
-            let Some(oldest) = self.texts.pop_front() else { break };
-            self.bytes -= oldest.0.len();
+        self.runs.push_back(Run::Own(text));
+        self.pushed();
+    }
+
+    fn push_shared(&mut self, at: u64) {
+        match self.runs.back_mut() {
+            Some(Run::Shared { place, len }) if *place + *len as u64 == at => *len += 1,
+            _ => self.runs.push_back(Run::Shared { place: at, len: 1 }),
         }
-        self.last += 1;
-        self.last
+        self.pushed();
+    }
+
+    fn pushed(&mut self) {
+        (self.len, self.last) = (self.len + 1, self.last + 1);
+        while self.len > self.max_len || self.bytes > self.max_bytes {
+            match self.runs.front_mut() {
+                Some(Run::Shared { place, len }) if *len > 1 => (*place, *len) = (*place + 1, *len - 1),
+                Some(Run::Own(text)) => {
+                    self.bytes -= text.0.len();
+                    self.runs.pop_front();
+                }
+                _ => drop(self.runs.pop_front()),
+            }
+            self.len = self.len.saturating_sub(1);
+        }
     }
 
     /// The events after `seq`, with their numbers. None if the log does not reach back that far, or never went so far.
-    pub fn since(&self, seq: u64) -> Option<impl Iterator<Item = (u64, &EventText)>> {
+    pub fn since(&self, seq: u64, history: &History) -> Option<Vec<Text>> {
         let missed = usize::try_from(self.last.checked_sub(seq)?).ok()?;
-        let skip = self.texts.len().checked_sub(missed)?;
-        Some((seq + 1..).zip(self.texts.iter().skip(skip)))
+        let skip = self.len.checked_sub(missed)?;
+        let each = self.runs.iter().flat_map(|run| {
+            let (own, shared) = match run {
+                Run::Own(text) => (Some(Some(text)), 0..0),
+                Run::Shared { place, len } => (None, *place..*place + *len as u64),
+            };
+            own.into_iter().chain(shared.map(|place| history.find(place)))
+        });
+        each.skip(skip).zip(seq + 1..).map(|(text, seq)| Some(text?.numbered(seq))).collect()
     }
 }
 
@@ -244,21 +329,71 @@ impl Bucket {
 mod tests {
     use super::*;
 
+    fn history(max_len: usize) -> History {
+        History::new(&RoomLimits { event_log_len: max_len, event_log_bytes: 1000, ..RoomLimits::default() })
+    }
+
+    /// What the log gives, as text.
+    fn since(log: &EventLog, history: &History, seq: u64) -> Option<Vec<String>> {
+        Some(log.since(seq, history)?.iter().map(Text::to_string).collect())
+    }
+
     #[test]
     fn the_log_reaches_back_as_far_as_its_bounds() {
-        let mut log = EventLog::new(3, 1000);
-        let since = |log: &EventLog, seq| log.since(seq).map(|e| e.map(|(n, _)| n).collect::<Vec<_>>());
-        assert_eq!(since(&log, 0), Some(vec![]));
-        assert_eq!(since(&log, 1), None, "a number that was never given");
+        let (mut log, history) = (EventLog::new(3, 1000), history(3));
+        let count = |log: &EventLog, seq| since(log, &history, seq).map(|e| e.len());
+        assert_eq!(count(&log, 0), Some(0));
+        assert_eq!(count(&log, 1), None, "a number that was never given");
         for n in 1..=5 {
-            assert_eq!(log.push(EventText("x".into())), n);
+            log.push(EventText("x".into()));
+            assert_eq!(log.last(), n);
         }
-        assert_eq!(since(&log, 5), Some(vec![]));
-        assert_eq!(since(&log, 2), Some(vec![3, 4, 5]));
-        assert_eq!(since(&log, 1), None);
+        assert_eq!(count(&log, 5), Some(0));
+        assert_eq!(
+            since(&log, &history, 2),
+            Some(vec![r#"{"seq":3,x"#.into(), r#"{"seq":4,x"#.into(), r#"{"seq":5,x"#.into()])
+        );
+        assert_eq!(count(&log, 1), None);
         log.push(EventText("x".repeat(2000).into()));
-        assert_eq!(since(&log, 5), None, "an event larger than the whole log is not kept");
-        assert_eq!(since(&log, 6), Some(vec![]));
+        assert_eq!(count(&log, 5), None, "an event larger than the whole log is not kept");
+        assert_eq!(count(&log, 6), Some(0));
+    }
+
+    #[test]
+    fn what_many_are_told_is_kept_once_and_one_run_stands_for_it() {
+        let (mut ann, mut ben, mut history) = (EventLog::new(100, 1000), EventLog::new(100, 1000), history(4));
+        let mut tell = |text: &str, logs: &mut [&mut EventLog]| {
+            let place = history.push(EventText(text.into()));
+            logs.iter_mut().for_each(|log| log.push_shared(place));
+        };
+        tell("a", &mut [&mut ann, &mut ben]);
+        tell("b", &mut [&mut ann]);
+        ben.push(EventText("own".into()));
+        tell("c", &mut [&mut ann, &mut ben]);
+        tell("d", &mut [&mut ann, &mut ben]);
+        assert_eq!((ann.runs.len(), ben.runs.len()), (1, 3));
+        let told = |log: &EventLog, history: &History, seq| {
+            since(log, history, seq).map(|e| e.concat().replace(r#"{"seq":"#, " "))
+        };
+        assert_eq!(told(&ann, &history, 0).as_deref(), Some(" 1,a 2,b 3,c 4,d"));
+        assert_eq!(told(&ben, &history, 0).as_deref(), Some(" 1,a 2,own 3,c 4,d"));
+        let place = history.push(EventText("e".into()));
+        ann.push_shared(place);
+        ben.push_shared(place);
+        assert_eq!(told(&ann, &history, 0), None, "the room no longer has it");
+        assert_eq!(told(&ann, &history, 1).as_deref(), Some(" 2,b 3,c 4,d 5,e"));
+        assert_eq!(told(&ben, &history, 1).as_deref(), Some(" 2,own 3,c 4,d 5,e"));
+    }
+
+    #[test]
+    fn a_run_is_shortened_from_its_old_end() {
+        let (mut log, mut history) = (EventLog::new(2, 1000), history(100));
+        for text in ["a", "b", "c"] {
+            let place = history.push(EventText(text.into()));
+            log.push_shared(place);
+        }
+        assert_eq!(since(&log, &history, 0), None);
+        assert_eq!(since(&log, &history, 1), Some(vec![r#"{"seq":2,b"#.into(), r#"{"seq":3,c"#.into()]));
     }
 
     #[test]

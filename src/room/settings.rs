@@ -11,6 +11,9 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct RoomSettings {
     pub limits: RoomLimits,
+    /// Up to how many participants everybody is told of everybody. In a larger room those who only watch are counted, and
+    /// this many of those who neither publish nor moderate are on the list that all know: the latest who did something.
+    pub full_presence: usize,
     /// Between two pings. A client that is silent for two of them is closed 4408.
     pub ping: Duration,
     /// How long a session without a socket waits to be resumed.
@@ -26,10 +29,11 @@ pub struct RoomSettings {
 }
 
 impl RoomSettings {
-    /// Default bounds, a ping every 5 s, 30 s of grace.
+    /// Default bounds, full presence up to 100, a ping every 5 s, 30 s of grace.
     pub fn new(fingerprint: Fingerprint, candidates: Vec<SocketAddr>) -> Self {
         Self {
             limits: RoomLimits::default(),
+            full_presence: 100,
             ping: Duration::from_secs(5),
             grace: Duration::from_secs(30),
             ice_servers: Vec::new(),
@@ -79,7 +83,7 @@ impl Default for RoomLimits {
     fn default() -> Self {
         Self {
             frame_bytes: 512 * 1024,
-            participants: 1000,
+            participants: 5000,
             tracks: 8,
             audio_slots: 20,
             video_slots: 25,

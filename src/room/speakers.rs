@@ -10,14 +10,17 @@ const SUSTAINED: Duration = Duration::from_millis(300);
 /// The latest speakers.
 #[derive(Debug, Default)]
 pub(super) struct Speakers {
-    /// Everybody, the most recently heard first; those who never spoke follow in the order of their joining.
+    /// Everybody who has published, the most recently heard first; those who never spoke follow in the order of their
+    /// joining, which is that of their ids.
     order: Vec<ParticipantId>,
     /// Who is active now, and since when.
     active: FxHashMap<ParticipantId, Instant>,
     /// Who has ever spoken.
     heard: FxHashSet<ParticipantId>,
-    /// What was last told.
     levels: Vec<SpeakerLevel>,
+    /// What was last told, and when.
+    told: Vec<SpeakerLevel>,
+    told_at: Option<Instant>,
 }
 
 impl Speakers {
@@ -27,36 +30,56 @@ impl Speakers {
     pub fn has_spoken(&self, participant: ParticipantId) -> bool {
         self.heard.contains(&participant)
     }
-    pub fn levels(&self) -> &[SpeakerLevel] {
-        &self.levels
+    /// What was last told.
+    pub fn told(&self) -> &[SpeakerLevel] {
+        &self.told
+    }
+    pub fn told_at(&self) -> Option<Instant> {
+        self.told_at
+    }
+    /// Whether there is something else to tell than what was told.
+    pub fn is_news(&self) -> bool {
+        self.levels != self.told
+    }
+    /// What to tell now.
+    pub fn tell(&mut self) -> &[SpeakerLevel] {
+        self.told.clone_from(&self.levels);
+        &self.told
+    }
+    pub fn tell_at(&mut self, now: Instant) {
+        self.told_at = Some(now);
     }
 
+    /// Somebody publishes, for the first time or again.
     pub fn join(&mut self, participant: ParticipantId) {
-        self.order.push(participant);
+        if self.order.contains(&participant) {
+            return;
+        }
+        let silent_after = |p: &ParticipantId| !self.heard.contains(p) && *p > participant;
+        let at = self.order.iter().position(silent_after).unwrap_or(self.order.len());
+        self.order.insert(at, participant);
     }
 
-    /// Whether the levels changed: the one who left was speaking.
+    /// Whether what was told is no longer true: the one who left was speaking.
     pub fn leave(&mut self, participant: ParticipantId) -> bool {
-        self.order.retain(|p| *p != participant);
+        let Some(at) = self.order.iter().position(|p| *p == participant) else { return false };
+        self.order.remove(at);
         self.heard.remove(&participant);
         self.active.remove(&participant);
-        let (name, before) = (participant.to_string(), self.levels.len());
+        let name = participant.to_string();
         self.levels.retain(|l| l.participant != name);
-        self.levels.len() != before
+        self.told.iter().any(|l| l.participant == name)
     }
 
-    /// Who is active now, loudest first, with levels in dB below full scale. Whether that is news.
-    pub fn handle_levels(&mut self, now: Instant, speakers: &[(ParticipantId, u8)]) -> bool {
+    /// Who is active now, loudest first, with levels in dB below full scale.
+    pub fn handle_levels(&mut self, now: Instant, speakers: &[(ParticipantId, u8)]) {
         self.active.retain(|p, _| speakers.iter().any(|(s, _)| s == p));
         for (participant, _) in speakers {
             self.active.entry(*participant).or_insert(now);
         }
         let level = |dbov: u8| (f32::from(127 - dbov.min(127)) / 127.0 * 100.0).round() / 100.0;
         let told = |(p, l): &(ParticipantId, u8)| SpeakerLevel { participant: p.to_string(), level: level(*l) };
-        let levels: Vec<_> = speakers.iter().map(told).collect();
-        let news = levels != self.levels;
-        self.levels = levels;
-        news
+        self.levels = speakers.iter().map(told).collect();
     }
 
     /// Moves to the front who has been active for long enough. Those who already were among the active keep their order
@@ -117,12 +140,26 @@ mod tests {
         let now = Instant::now();
         let mut speakers = Speakers::default();
         speakers.join(p(1));
-        assert!(speakers.handle_levels(now, &[(p(1), 0)]));
-        assert!(!speakers.handle_levels(now, &[(p(1), 0)]));
-        assert_eq!(speakers.levels()[0].level, 1.0);
-        assert!(speakers.handle_levels(now, &[(p(1), 127)]));
-        assert_eq!(speakers.levels()[0].level, 0.0);
+        for (level, told) in [(0, 1.0), (127, 0.0)] {
+            speakers.handle_levels(now, &[(p(1), level)]);
+            assert!(speakers.is_news());
+            assert_eq!(speakers.tell()[0].level, told);
+            speakers.handle_levels(now, &[(p(1), level)]);
+            assert!(!speakers.is_news());
+        }
         assert!(speakers.leave(p(1)));
-        assert!(speakers.levels().is_empty());
+        assert!(speakers.tell().is_empty());
+        assert!(!speakers.leave(p(1)));
+    }
+
+    #[test]
+    fn who_publishes_late_comes_behind_all_who_spoke_and_before_who_joined_later() {
+        let now = Instant::now();
+        let mut speakers = Speakers::default();
+        [5, 2, 9].into_iter().for_each(|n| speakers.join(p(n)));
+        speakers.handle_levels(now, &[(p(9), 10)]);
+        speakers.reorder(now + SUSTAINED);
+        [3, 9, 1].into_iter().for_each(|n| speakers.join(p(n)));
+        assert_eq!(speakers.order(), [9, 1, 2, 3, 5].map(p));
     }
 }

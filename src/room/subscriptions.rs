@@ -33,6 +33,7 @@ impl Room {
         for track in std::mem::take(&mut self.stale.watched) {
             self.review_layers(at, track);
         }
+        self.review_count(at);
     }
 
     /// Brings the ranking up to date, if it is not. Another ranking concerns everybody, unless it differs only where

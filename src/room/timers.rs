@@ -16,6 +16,10 @@ pub(super) enum Timer {
     Unwatched(TrackId),
     /// Somebody may have spoken for long enough to count.
     Speakers,
+    /// Who speaks, and how loud, may be told again.
+    Levels,
+    /// How many there are may be told again.
+    Count,
 }
 
 /// At most one deadline for each timer.

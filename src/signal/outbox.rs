@@ -3,6 +3,7 @@
 //! Overflow policy: a reader so slow that the queue fills is closed `4408`, and what was queued is thrown away: the client
 //! resumes with a snapshot, which is newer anyway.
 use super::close::{CloseCode, TOO_SLOW};
+use crate::room::api::Text;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -33,7 +34,7 @@ pub struct OutboxReader(Arc<Shared>);
 /// What the writer has to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    Text(Arc<str>),
+    Text(Text),
     /// Close; nothing comes after it.
     Close(Closing),
 }
@@ -47,7 +48,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Arc<str>>,
+    queue: VecDeque<Text>,
     bytes: usize,
     closing: Option<Closing>,
 }
@@ -60,14 +61,14 @@ pub fn outbox(limits: OutboxLimits) -> (Outbox, OutboxReader) {
 
 impl Outbox {
     /// Queues a frame. False if the socket is closing: now, because the queue is full, or since earlier.
-    pub fn send(&self, text: Arc<str>) -> bool {
+    pub fn send(&self, text: Text) -> bool {
         let mut state = self.0.lock();
         if state.closing.is_some() {
             return false;
         }
-        let fits = state.queue.len() < self.0.limits.messages && state.bytes + text.len() <= self.0.limits.bytes;
+        let fits = state.queue.len() < self.0.limits.messages && state.bytes + text.bytes() <= self.0.limits.bytes;
         if fits {
-            state.bytes += text.len();
+            state.bytes += text.bytes();
             state.queue.push_back(text);
         } else {
             state.queue.clear();
@@ -118,7 +119,7 @@ impl State {
     fn take(&mut self) -> Option<Next> {
         match self.queue.pop_front() {
             Some(text) => {
-                self.bytes -= text.len();
+                self.bytes -= text.bytes();
                 Some(Next::Text(text))
             }
             None => self.closing.map(Next::Close),
@@ -135,11 +136,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_queued_goes_out_before_the_close() {
         let (tx, mut rx) = outbox(LIMITS);
-        assert!(tx.send("a".into()));
+        assert!(tx.send(Text::plain("a")));
         tx.close(1000, "bye");
         tx.close(4500, "a later reason does not count");
-        assert!(!tx.send("b".into()));
-        assert_eq!(rx.next().await, Next::Text("a".into()));
+        assert!(!tx.send(Text::plain("b")));
+        assert_eq!(rx.next().await, Next::Text(Text::plain("a")));
         for _ in 0..2 {
             assert_eq!(rx.next().await, Next::Close(Closing { code: 1000, reason: "bye" }));
         }
@@ -150,8 +151,8 @@ mod tests {
         for flood in [vec!["1", "2", "3", "4"], vec!["12345", "67890", "x"]] {
             let (tx, mut rx) = outbox(LIMITS);
             let (last, fit) = flood.split_last().unwrap();
-            assert!(fit.iter().all(|t| tx.send((*t).into())));
-            assert!(!tx.send((*last).into()));
+            assert!(fit.iter().all(|t| tx.send(Text::plain(*t))));
+            assert!(!tx.send(Text::plain(*last)));
             assert!(matches!(rx.next().await, Next::Close(Closing { code: 4408, .. })));
         }
     }
@@ -160,8 +161,8 @@ mod tests {
     async fn room_is_made_by_reading() {
         let (tx, mut rx) = outbox(LIMITS);
         for _ in 0..100 {
-            assert!(tx.send("123456789".into()));
-            assert_eq!(rx.next().await, Next::Text("123456789".into()));
+            assert!(tx.send(Text::plain("123456789")));
+            assert_eq!(rx.next().await, Next::Text(Text::plain("123456789")));
         }
     }
 }

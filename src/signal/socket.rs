@@ -8,7 +8,7 @@ use super::metrics::SignalMetrics;
 use super::outbox::{Closing, Next, Outbox, OutboxReader, outbox};
 use super::problem::Problem;
 use super::{Signal, origin};
-use crate::room::api::{Input, SocketId};
+use crate::room::api::{Input, SocketId, Text};
 use crate::room::messages::{ApiError, Request};
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
@@ -85,7 +85,7 @@ async fn serve(signal: Signal, socket: WebSocket, seat: Seat) {
 async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: OutboxReader, metrics: Arc<SignalMetrics>) {
     loop {
         let (message, last) = match queue.next().await {
-            Next::Text(text) => (Message::Text((&*text).into()), false),
+            Next::Text(text) => (Message::Text(text.to_string().into()), false),
             Next::Close(closing) => {
                 metrics.closed(closing.code);
                 (Message::Close(Some(CloseFrame { code: closing.code, reason: closing.reason.into() })), true)
@@ -166,7 +166,7 @@ impl Reader {
         };
         let (hello, admitted, link) = enter().map_err(|error: ApiError| {
             tracing::debug!(socket = self.id.0, code = ?error.code, "hello refused: {}", error.message);
-            self.outbox.send(frame::refusal(id, &error));
+            self.outbox.send(Text::plain(frame::refusal(id, &error)));
             Closing { code: close::close_code(error.code), reason: "hello was refused" }
         })?;
         let input = Input::Hello { socket: self.id, id, hello, claims: admitted.claims.clone() };

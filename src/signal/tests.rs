@@ -3,9 +3,9 @@ use super::auth::{Secret, TokenClaims, sign};
 use super::hub::Machine;
 use super::*;
 use crate::engine::{Command, Event};
-use crate::ids::{ParticipantId, PeerId, RoomId};
+use crate::ids::{ParticipantId, PeerId, RoomId, ShardId};
 use crate::peer::config::{DtlsConfig, DtlsRole, IceConfig, IceCredentials, PeerConfig};
-use crate::room::api::{HttpRequest, HttpResponse, Input, Output, SocketId};
+use crate::room::api::{HttpRequest, HttpResponse, Input, Output, SocketId, Text};
 use crate::room::messages::{ApiError, ErrorCode};
 use futures_util::{SinkExt, StreamExt};
 use reqwest::Method as HttpMethod;
@@ -31,8 +31,8 @@ struct Puppet {
 
 impl Puppet {
     fn answer(&mut self, socket: SocketId, id: u64, data: Value) {
-        let text = json!({"id": id, "ok": true, "data": data}).to_string().into();
-        self.outputs.push_back(Output::Send { socket, text });
+        let text = json!({"id": id, "ok": true, "data": data}).to_string();
+        self.outputs.push_back(Output::Send { socket, text: Text::plain(text) });
     }
 
     fn gone(&mut self, socket: SocketId) {
@@ -46,7 +46,7 @@ impl Puppet {
         match kind {
             "panic" => panic!("as told"),
             "flood" => {
-                let text: std::sync::Arc<str> = json!({"seq": 1, "pad": "x".repeat(10_000)}).to_string().into();
+                let text = Text::plain(json!({"seq": 1, "pad": "x".repeat(10_000)}).to_string());
                 let flood = std::iter::repeat_n(text, 2000);
                 self.outputs.extend(flood.map(|text| Output::Send { socket, text }));
             }
@@ -112,13 +112,13 @@ impl Machine for Puppet {
             }
             Input::Engine(_) => {
                 for socket in &self.sockets {
-                    self.outputs.push_back(Output::Send { socket: *socket, text: r#"{"type":"engine"}"#.into() });
+                    self.outputs.push_back(Output::Send { socket: *socket, text: Text::plain(r#"{"type":"engine"}"#) });
                 }
             }
             Input::Drain { .. } if self.stubborn => {}
             Input::Drain { .. } => {
                 for socket in self.sockets.drain() {
-                    self.outputs.push_back(Output::Send { socket, text: r#"{"type":"bye"}"#.into() });
+                    self.outputs.push_back(Output::Send { socket, text: Text::plain(r#"{"type":"bye"}"#) });
                     self.outputs.push_back(Output::Close { socket, code: 1001, reason: "the server goes away" });
                 }
             }
@@ -382,11 +382,11 @@ async fn events_reach_their_room_and_an_overrun_ends_it() {
     let mut client = Client::join(&server, "a").await;
     let event = Event::PeerConnected { room: RoomId(2), peer: PeerId(1) };
     // Ids are handed out in order: the socket is 1, its room 2. One of nobody is dropped.
-    server.hub.dispatch(Event::PeerConnected { room: RoomId(99), peer: PeerId(1) });
-    server.hub.dispatch(event.clone());
+    server.hub.dispatch(ShardId(0), Event::PeerConnected { room: RoomId(99), peer: PeerId(1) });
+    server.hub.dispatch(ShardId(0), event.clone());
     assert_eq!(client.text().await["type"], "engine");
     // Nothing else runs meanwhile, on this runtime of one thread.
-    (0..2000).for_each(|_| server.hub.dispatch(event.clone()));
+    (0..2000).for_each(|_| server.hub.dispatch(ShardId(0), event.clone()));
     assert_eq!(client.code().await, 4500);
 }
 

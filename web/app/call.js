@@ -104,7 +104,7 @@ export class Call {
     const all = () => this._render();
     const tiles = () => (stage.update(), all());
     const on = (names, listener) => names.split(' ').forEach((name) => this._offs.push(room.on(name, listener)));
-    on('participantJoined', (participant) => (tiles(), participant.isLocal || this._said(`${participant.name || 'Somebody'} joined`)));
+    on('participantJoined', (participant) => (tiles(), this._onJoined(participant)));
     on('participantLeft', (participant, why) => (tiles(), this._onLeft(participant, why)));
     on('participantUpdated', (participant) => (tiles(), this._onUpdated(participant)));
     on('trackPublished trackUnpublished', (track) => (tiles(), track.source === 'screen' && !track.participant.isLocal && this._said(this._room.tracks.has(track.id) ? `${track.participant.name} shares a screen` : `${track.participant.name} stopped sharing`)));
@@ -112,6 +112,7 @@ export class Call {
     on('speakers', (participants) => (stage.spoke(participants), this._people.render()));
     on('state', (state) => this._onState(state));
     on('youUpdated', all);
+    on('roomUpdated', () => (this._large !== room.large ? tiles() : all(), (this._large = room.large)));
     on('audioBlocked', () => this._renderBlocked());
     on('error', (error) => toast(error.message, { icon: 'warning' }));
     media.addEventListener('change', tiles);
@@ -140,8 +141,14 @@ export class Call {
     toast(text);
   }
 
+  /** In a large room somebody joins the list by doing something, and was there before. */
+  _onJoined(participant) {
+    if (this._room.large) this._onUpdated(participant);
+    else if (!participant.isLocal) this._said(`${participant.name || 'Somebody'} joined`);
+  }
+
   _onLeft(participant, why) {
-    const how = { timeout: 'lost the connection', kicked: 'was removed', replaced: null }[why];
+    const how = { timeout: 'lost the connection', kicked: 'was removed', replaced: null, unlisted: null }[why];
     if (how !== null && !participant.isLocal) this._said(`${participant.name || 'Somebody'} ${how ?? 'left'}`);
     this._hands?.delete(participant.id);
   }
@@ -252,7 +259,7 @@ export class Call {
   // ------------------------------------------------------------------------------------------------ rendering
 
   _render() {
-    const count = this._room.participants.size;
+    const { count } = this._room;
     setText(this._count, count === 1 ? 'Only you' : `${count} people`);
     this._alone.hidden = count !== 1 || this._media.screen.length > 0 || this._room.state.phase !== 'live';
     this._people.render();

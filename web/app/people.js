@@ -1,6 +1,7 @@
 import { h, setAttribute, setText } from './dom.js';
 import { icon, swapIcon } from './icons.js';
 import { hue, initials } from './names.js';
+import { toast } from './toasts.js';
 
 /** Who is here. */
 export class People {
@@ -10,7 +11,14 @@ export class People {
     /** @type {Map<string, any>} */
     this._rows = new Map();
     this._list = h('ul', { class: 'people-list', 'aria-label': 'People in the room' });
-    this.element = h('div', { class: 'people' }, h('button', { class: 'button people-invite', type: 'button', onclick: copyLink }, icon('link'), 'Copy the link of this room'), this._list);
+    /** In a large room: those of whom we are told nothing, as far as somebody wanted to see them. */
+    this._others = h('ul', { class: 'people-others', 'aria-label': 'More people in the room' });
+    this._more = h('button', { class: 'button button-quiet', type: 'button', onclick: () => this._showMore() });
+    this._crowd = h('div', { class: 'people-crowd', hidden: true }, this._others, this._more);
+    /** After whom the next page begins; null when there is none. @type {string | undefined | null} */
+    this._after = undefined;
+    this._scroll = h('div', { class: 'people-scroll' }, this._list, this._crowd);
+    this.element = h('div', { class: 'people' }, h('button', { class: 'button people-invite', type: 'button', onclick: copyLink }, icon('link'), 'Copy the link of this room'), this._scroll);
   }
 
   render() {
@@ -25,6 +33,36 @@ export class People {
       this._fill(row, participant);
       if (this._list.children[i] !== row.element) this._list.insertBefore(row.element, this._list.children[i] ?? null);
     });
+    this._renderCrowd();
+  }
+
+  _renderCrowd() {
+    const { large, count, participants } = this._room;
+    this._crowd.hidden = !large;
+    if (!large && this._after !== undefined) this._forgetCrowd();
+    const rest = Math.max(0, count - participants.size);
+    setText(this._more, this._after === null ? 'Show them anew' : this._after ? 'Show more' : `Show ${rest} more who are watching`);
+    this._more.hidden = rest === 0;
+  }
+
+  _forgetCrowd() {
+    this._after = undefined;
+    this._others.replaceChildren();
+  }
+
+  /** The next page; from the start again after the last one, for people come and go in silence. */
+  async _showMore() {
+    if (this._after === null) this._forgetCrowd();
+    this._more.disabled = true;
+    try {
+      const { participants, next } = await this._room.listParticipants({ after: this._after, limit: 200 });
+      this._others.append(...participants.filter(({ id }) => !this._room.participants.has(id)).map(({ name }) => h('li', { class: 'people-name' }, name || 'Guest')));
+      this._after = next;
+    } catch (error) {
+      toast(error.message);
+    }
+    this._more.disabled = false;
+    this._renderCrowd();
   }
 
   _row(id) {

@@ -79,6 +79,7 @@ export class Stage {
   update() {
     const wanted = new Map();
     for (const participant of this._room.participants.values()) {
+      if (this._room.large && !participant.isLocal && participant.tracks.size === 0) continue; // a crowd has no tiles
       const screen = participant.isLocal ? this._media.screen.length > 0 : Boolean(participant.track('screen'));
       if (screen) wanted.set(`${participant.id}/screen`, [participant, 'screen']);
       wanted.set(`${participant.id}/camera`, [participant, 'camera']);

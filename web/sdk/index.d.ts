@@ -64,7 +64,7 @@ export interface RoomEvents {
   ended: (ended: { why: EndReason; error?: ExedraError }) => void;
   participantJoined: (participant: Participant) => void;
   participantUpdated: (participant: Participant) => void;
-  participantLeft: (participant: Participant, why: 'left' | 'timeout' | 'replaced' | 'kicked' | 'expired' | 'failed') => void;
+  participantLeft: (participant: Participant, why: 'left' | 'timeout' | 'replaced' | 'kicked' | 'expired' | 'failed' | 'unlisted') => void;
   trackPublished: (track: Track) => void;
   trackUpdated: (track: Track) => void;
   trackUnpublished: (track: Track) => void;
@@ -109,7 +109,12 @@ export interface ConnectionState {
 export class Room {
   readonly options: JoinOptions;
   readonly state: ConnectionState;
+  /** Everybody; in a large room those who publish, moderate, or did something lately, and you. */
   readonly participants: Map<string, Participant>;
+  /** How many there are. In a large room that is more than `participants` has. */
+  readonly count: number;
+  /** Whether the room is so large that those who only watch are counted, and are not in `participants`. */
+  readonly large: boolean;
   /** Everything published, by id; yours too. */
   readonly tracks: Map<string, Track>;
   /** What was said, oldest first, as far as we know; at most 500. */
@@ -147,6 +152,8 @@ export class Room {
   setSpeaker(deviceId: string): Promise<void>;
   setVolume(volume: number): void;
   stats(): Promise<Stats>;
+  /** A page of everybody, in the order of joining; in a large room also those who are not in `participants`. */
+  listParticipants(page?: { after?: string; limit?: number }): Promise<{ participants: Participant[]; next: string | null; total: number }>;
   /** The name of somebody who is, or was, here. */
   nameOf(participantId: string): string;
   /** While reconnecting: try now. */
@@ -208,6 +215,8 @@ export class LocalTrack {
 
 export interface Message {
   participant: string;
+  /** The sender as it came, when it is not in `participants` (in a large room). */
+  from?: any;
   to?: string[];
   topic: string;
   body: any;
@@ -220,6 +229,8 @@ export interface RoomInfo {
   locked: boolean;
   recording: boolean;
   startedAtMs: number;
+  /** In a large room: how many there are, and how many of them publish nothing. */
+  participants?: { total: number; viewers: number };
 }
 
 export interface Grants {

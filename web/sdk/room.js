@@ -66,6 +66,26 @@ export class Room extends Emitter {
     return this.participants.get(this._id) ?? null;
   }
 
+  /** How many there are. In a large room that is more than `participants` has. */
+  get count() {
+    return this.info.participants?.total ?? this.participants.size;
+  }
+
+  /** Whether the room is so large that those who only watch are counted, and are not in `participants`. */
+  get large() {
+    return Boolean(this.info.participants);
+  }
+
+  /**
+   * A page of everybody, in the order of joining; in a large room also those who are not in `participants`.
+   * @param {{after?: string, limit?: number}} [page] `after` is the `next` of the page before
+   * @returns {Promise<{participants: Participant[], next: string | null, total: number}>}
+   */
+  async listParticipants(page = {}) {
+    const { participants, next = null, total } = await this._signal.request('participants', page);
+    return { participants: participants.map((/** @type {any} */ wire) => this._known(wire)), next, total };
+  }
+
   /** What you publish. */
   get localTracks() {
     return [...this._publisher.tracks];
@@ -423,6 +443,12 @@ export class Room extends Emitter {
     this.emit('participantUpdated', known);
   }
 
+  /** The participant that we know, or one of its own for somebody of whom we are told nothing else. @param {any} wire */
+  _known(wire) {
+    this._names.set(wire.participant, String(wire.name ?? ''));
+    return this.participants.get(wire.participant) ?? new Participant(wire, wire.participant === this._id);
+  }
+
   /** @param {string} id @param {string} why */
   _removeParticipant(id, why) {
     const participant = this.participants.get(id);
@@ -519,7 +545,8 @@ export class Room extends Emitter {
   _onMessage(message) {
     this.messages.push(message);
     if (this.messages.length > MAX_MESSAGES) this.messages.splice(0, this.messages.length - MAX_MESSAGES);
-    this.emit('message', message, this.participants.get(message.participant) ?? null);
+    const from = message.from && this._known(message.from);
+    this.emit('message', message, from ?? this.participants.get(message.participant) ?? null);
   }
 
   /** @param {any} room */

@@ -1,6 +1,6 @@
 //! What the publisher sends: sealed packets of a camera and a microphone.
 use super::{AUDIO_LEVEL, Client, FRAME, OPUS, RigPlan, TRANSPORT_CC, VP8, VP8_RTX, payload_type};
-use crate::client::payload::Vp8;
+use crate::client::VideoCodec;
 use exedra::rtp::header::HeaderWriter;
 use exedra::rtp::{SeqNo, Ssrc};
 
@@ -116,7 +116,7 @@ impl Publisher {
     fn video_payload(&self, part: usize, keyframe: bool) -> Vec<u8> {
         let mut payload = Vec::with_capacity(self.plan.packet_len);
         let (picture_id, tl0_pic_idx) = (self.frames as u16 & 0x7fff, self.frames as u8);
-        Vp8 { starts_frame: part == 0, picture_id, tl0_pic_idx, keyframe }.write(&mut payload);
+        VideoCodec::Vp8.write(&mut payload, part == 0, false, keyframe, (picture_id, tl0_pic_idx));
         payload.resize(self.plan.packet_len.saturating_sub(FORWARDED_OVERHEAD).max(payload.len()), 0x5a);
         payload
     }

@@ -8,12 +8,13 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Event {
+    /// In a large room also: it did something for all to see, and is on the list from now on.
     #[serde(rename = "participant.joined")]
     ParticipantJoined(Participant),
     /// Another name, other attributes, lost, or back again: the whole participant.
     #[serde(rename = "participant.updated")]
     ParticipantUpdated(Participant),
-    /// All its tracks were unpublished just before.
+    /// All its tracks were unpublished before. In a large room also: it left the list (`unlisted`).
     #[serde(rename = "participant.left")]
     ParticipantLeft(ParticipantLeft),
     /// One's own tracks are told too.
@@ -69,6 +70,8 @@ pub enum LeftWhy {
     Expired,
     /// Its media connection failed, and it has no other (WHIP, WHEP).
     Failed,
+    /// It is still there, silently: in a large room it is from now on only counted.
+    Unlisted,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -172,6 +175,9 @@ pub struct Quality {
 pub struct Message {
     /// Who said it. It may have left since, when the message is a retained one.
     pub participant: String,
+    /// The sender itself, when it is not one of those that all are told of (in a large room).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Participant>,
     /// To whom, when not to everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Vec<String>>,

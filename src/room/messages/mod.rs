@@ -9,12 +9,12 @@ pub use event::{
     TrackState, TrackStateKind, TrackUnpublished, Why,
 };
 pub use request::{
-    Candidate, Hello, Moderate, ModerateAction, Negotiate, Nothing, Pc, Record, RecordAction, Request, Resume, Say,
-    Set, SetTrack, Source, TrackOffer, View, ViewTrack,
+    Candidate, Hello, Moderate, ModerateAction, Negotiate, Nothing, ParticipantsAfter, Pc, Record, RecordAction,
+    Request, Resume, Say, Set, SetTrack, Source, TrackOffer, View, ViewTrack,
 };
 pub use state::{
-    Connection, IceServer, Layer, MidTrack, Negotiated, Participant, Revs, Room, Said, ServerLimits, SlotBinding,
-    Slots, Snapshot, Stats, Track, Welcome, You,
+    Connection, IceServer, Layer, MidTrack, Negotiated, Participant, ParticipantPage, Population, Revs, Room, Said,
+    ServerLimits, SlotBinding, Slots, Snapshot, Stats, Track, Welcome, You,
 };
 
 use serde::de::DeserializeOwned;
@@ -137,8 +137,8 @@ pub fn schema() -> Value {
         ($($name:ident)*) => { $(generator.subschema_for::<$name>();)* };
     }
     define!(Request Answer ApiError Heartbeat Event);
-    define!(Hello Negotiate Candidate View SetTrack Set Say Moderate Record Nothing);
-    define!(Welcome Negotiated Said Stats Snapshot);
+    define!(Hello Negotiate Candidate View SetTrack Set Say ParticipantsAfter Moderate Record Nothing);
+    define!(Welcome Negotiated Said ParticipantPage Stats Snapshot);
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Exedra room API, version 1",

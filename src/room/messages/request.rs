@@ -179,6 +179,17 @@ pub struct Say {
     pub retain: bool,
 }
 
+/// `participants`: a page of everybody who is there, also of those who are only counted.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+pub struct ParticipantsAfter {
+    /// The participant after whom to go on: `next` of the page before. From the start when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// How many to tell, 1 to 500. 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
 /// `moderate`. Answered `unsupported` by this version of the server.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 pub struct Moderate {

@@ -77,7 +77,7 @@ pub struct Revs {
 pub struct Snapshot {
     pub room: Room,
     pub you: You,
-    /// Everybody, yourself included.
+    /// Everybody, yourself included; in a large room (`room.participants`) those on the list, and yourself.
     pub participants: Vec<Participant>,
     /// All that is published, yours included.
     pub tracks: Vec<Track>,
@@ -136,6 +136,19 @@ pub struct Room {
     pub recording: bool,
     /// Unix milliseconds.
     pub started_at_ms: u64,
+    /// How many there are, in a room so large that those who only watch are counted and not told of one by one. Absent in
+    /// a small room, where everybody is told of everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participants: Option<Population>,
+}
+
+/// How many there are in a large room, told from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Population {
+    /// Everybody, yourself included.
+    pub total: usize,
+    /// Of those, who publish nothing.
+    pub viewers: usize,
 }
 
 /// Which of the participants you are, and what you may do.
@@ -196,6 +209,18 @@ pub struct Negotiated {
 pub struct MidTrack {
     pub mid: String,
     pub track: String,
+}
+
+/// The answer to `participants`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ParticipantPage {
+    /// In the order in which they joined.
+    pub participants: Vec<Participant>,
+    /// The `after` of the next page. Absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// How many there are altogether.
+    pub total: usize,
 }
 
 /// The answer to `say`.

@@ -29,6 +29,8 @@ impl Chaos {
         settings.limits.event_log_len = 40;
         settings.limits.requests_per_second = 1000;
         settings.limits.request_burst = 100_000;
+        // Every other world is a large room when four are in it.
+        settings.full_presence = if seed.is_multiple_of(2) { 100 } else { 3 };
         let world = World::with(seed, settings);
         Self { world, rng: StdRng::seed_from_u64(!seed), clients: Vec::new(), resources: Vec::new(), association: 100 }
     }

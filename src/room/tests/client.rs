@@ -1,7 +1,7 @@
 //! A model of a client: it applies events over snapshots, and nothing else.
 use super::world::World;
 use super::*;
-use crate::room::messages::{Event, Snapshot, TrackState, Welcome};
+use crate::room::messages::{Event, Snapshot, SpeakerLevel, TrackState, Welcome};
 use serde_json::{Value, json};
 
 /// A client that may lose its socket at any moment.
@@ -189,15 +189,23 @@ pub fn apply(state: &mut Snapshot, event: Event) {
                 state.layers.push(layers);
             }
         }
-        Event::Speakers(speakers) => state.speakers = speakers,
+        Event::Speakers(speakers) => {
+            let known = |s: &SpeakerLevel| state.participants.iter().any(|p| p.participant == s.participant);
+            assert!(speakers.iter().all(known), "somebody known");
+            state.speakers = speakers;
+        }
         Event::Quality(_) => {}
         Event::Message(message) if message.retain => {
+            assert!(state.participants.iter().any(|p| p.participant == message.participant), "by somebody known");
             state.messages.retain(|m| m.topic != message.topic);
             if !message.body.is_null() {
                 state.messages.push(message);
             }
         }
-        Event::Message(_) => {}
+        Event::Message(message) => {
+            let mut known = state.participants.iter().chain(&message.from);
+            assert!(known.any(|p| p.participant == message.participant), "by somebody known");
+        }
         Event::RoomUpdated(room) => state.room = room,
         Event::YouUpdated(you) => state.you = you,
         Event::Bye(_) => {}

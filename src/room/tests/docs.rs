@@ -47,6 +47,7 @@ fn check_request(kind: &str, data: &Value) {
         "track" => check::<SetTrack>(data),
         "set" => check::<Set>(data),
         "say" => check::<Say>(data),
+        "participants" => check::<msg::ParticipantsAfter>(data),
         "stats" | "leave" => check::<Nothing>(data),
         "moderate" => check::<msg::Moderate>(data),
         "record" => check::<msg::Record>(data),
@@ -59,6 +60,7 @@ fn check_answer(kind: &str, data: &Value) {
         "hello" => check::<Welcome>(data),
         "negotiate" => check::<Negotiated>(data),
         "say" => check::<msg::Said>(data),
+        "participants" => check::<msg::ParticipantPage>(data),
         "stats" => check::<Stats>(data),
         _ => check::<Nothing>(data),
     }

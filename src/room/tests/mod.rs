@@ -1,8 +1,10 @@
 //! The room as a whole: JSON in, JSON out.
+mod big;
 mod chaos;
 mod client;
 mod docs;
 mod http;
+mod presence;
 mod resume;
 mod table;
 mod world;

@@ -581,6 +581,7 @@ fn a_join_touches_each_session_once() {
     let mut settings = settings();
     settings.limits.audio_slots = 3;
     settings.limits.video_slots = 3;
+    settings.full_presence = 200;
     let (settings, ids) = (Arc::new(settings), Arc::new(IdSource::default()));
     let world = World::new(1);
     let rng = rand::SeedableRng::seed_from_u64(1);

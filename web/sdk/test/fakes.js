@@ -116,6 +116,7 @@ export class FakeServer {
     this.grants = { publish: true, subscribe: true, say: true };
     this.participants = [];
     this.tracks = [];
+    this.page = (_after) => ({ participants: this.participants, total: this.participants.length });
     FakeSocket.onOpen = (socket) => {
       this.socket = socket;
       socket.onrequest = (message) => this._on(socket, message);
@@ -156,6 +157,7 @@ export class FakeServer {
 
   _effect({ type, data }) {
     this.taken.push({ type, data });
+    if (type === 'participants') return this.page(data);
     if (type !== 'negotiate') return type === 'say' ? { seq: this.session.last + 1 } : {};
     this.negotiations.push(data);
     this.session.revs[data.pc] = data.rev;

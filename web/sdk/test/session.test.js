@@ -281,6 +281,31 @@ test('a listener that throws keeps nobody else from hearing', async () => {
   logged.mock.restore();
 });
 
+test('a large room has a list, a count, and pages', async () => {
+  server.participants = [person('p7', 'Bo')];
+  room = await joinRoom(options());
+  assert.deepEqual([room.large, room.count], [false, 2]);
+  const info = { name: 'tea', locked: false, recording: false, startedAtMs: 1 };
+  server.event('room.updated', { ...info, participants: { total: 3000, viewers: 2999 } });
+  assert.deepEqual([room.large, room.count, room.participants.size], [true, 3000, 2]);
+  const left = [];
+  room.on('participantLeft', ({ name }, why) => left.push([name, why]));
+  server.event('participant.left', { participant: 'p7', why: 'unlisted' });
+  assert.deepEqual(left, [['Bo', 'unlisted']]);
+  const heard = [];
+  room.on('message', ({ body }, from) => heard.push([body, from?.name]));
+  server.event('message', { participant: 'p99', from: person('p99', 'Otto'), to: ['p1'], topic: 'chat', body: 'psst', retain: false, atMs: 2 });
+  assert.deepEqual(heard, [['psst', 'Otto']]);
+  assert.equal(room.nameOf('p99'), 'Otto');
+  server.page = ({ after }) => (after ? { participants: [person('p99', 'Otto')], total: 2 } : { participants: [person(room.me.id, 'Ada')], next: room.me.id, total: 2 });
+  const first = await room.listParticipants({ limit: 1 });
+  assert.equal(first.participants[0], room.me, 'whom we know is the one that we know');
+  const last = await room.listParticipants({ after: first.next, limit: 1 });
+  assert.deepEqual([last.participants[0].name, last.next, last.total], ['Otto', null, 2]);
+  server.event('room.updated', info);
+  assert.deepEqual([room.large, room.count], [false, 1]);
+});
+
 function person(participant, name) {
   return { participant, name, attributes: {}, joinedAtMs: 1, connection: 'live' };
 }

@@ -1,0 +1,270 @@
+//! One client on real sockets.
+use super::network::Line;
+use super::room_socket::{HttpAddress, News, RoomSocket};
+use super::udp::{BATCH, Buffers, Udp};
+use super::{Cohort, JoinPlan, Shared, token};
+use crate::client::Participant;
+use crate::client::participant::Pc;
+use mio::Registry;
+use std::time::{Duration, Instant};
+
+/// Turns that a client gets at one moment, before others get theirs.
+const MAX_TURNS: usize = 32;
+/// How long a leave may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Client {
+    pub participant: Participant,
+    pub cohort: Cohort,
+    /// Audio and video slots that are to get something.
+    pub expects: (usize, usize),
+    pub began: Instant,
+    pub(super) reached: Reached,
+    /// Why its socket is closed, if it is and should not be.
+    pub(super) broken: Option<String>,
+    pub(super) leaving: Option<Instant>,
+    /// When it came back to its session last, until that is answered.
+    pub(super) resuming: Option<Instant>,
+    room: RoomSocket,
+    udp: [Option<Udp>; 2],
+    /// To the client, and from it.
+    pub(super) lines: Option<Box<[Line; 2]>>,
+    /// The earliest of its timers that is set.
+    scheduled: Option<Instant>,
+    index: usize,
+}
+
+/// How far a join has come.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Reached {
+    pub(super) welcome: bool,
+    pub(super) connected: bool,
+    pub(super) first_packet: bool,
+    pub(super) first_keyframe: bool,
+}
+
+impl Client {
+    pub(super) fn new(index: usize, now: Instant, plan: JoinPlan, seed: u64) -> Self {
+        let line = |way| plan.network.map(|impairment| Line::new(impairment, seed.wrapping_mul(2) + way));
+        Self {
+            participant: Participant::new(plan.settings),
+            cohort: plan.cohort,
+            expects: plan.expects,
+            began: now,
+            reached: Reached::default(),
+            broken: None,
+            leaving: None,
+            resuming: None,
+            room: RoomSocket::Closed,
+            udp: [None, None],
+            lines: line(0).zip(line(1)).map(|(down, up)| Box::new([down, up])),
+            scheduled: None,
+            index,
+        }
+    }
+
+    pub(super) fn connect(&mut self, server: &HttpAddress, registry: &Registry) {
+        match RoomSocket::connect(server, registry, token(self.index, 0)) {
+            Ok(socket) => self.room = socket,
+            Err(error) => self.broken = Some(format!("cannot connect: {error}")),
+        }
+    }
+
+    /// The room's socket breaks, as when a network goes away. The media stays.
+    pub(super) fn break_socket(&mut self, registry: &Registry) {
+        self.room.close(registry);
+        self.participant.socket_closed();
+    }
+
+    pub(super) fn leave(&mut self, now: Instant, shared: &mut Shared) {
+        if self.leaving.is_none() {
+            self.leaving = Some(now);
+            self.participant.leave();
+            self.after(now, shared);
+            self.close_udp(&shared.registry);
+        }
+    }
+
+    /// Nothing is left to be done for somebody who left.
+    pub(super) fn is_gone(&self, now: Instant) -> bool {
+        let over = |since| !self.room.is_open() || now.saturating_duration_since(since) > FAREWELL;
+        self.leaving.is_some_and(over)
+    }
+
+    pub(super) fn close(&mut self, registry: &Registry) {
+        self.room.close(registry);
+        self.close_udp(registry);
+    }
+
+    fn close_udp(&mut self, registry: &Registry) {
+        self.udp.iter_mut().filter_map(Option::take).for_each(|udp| udp.close(registry));
+    }
+
+    /// The room's socket has news.
+    pub(super) fn handle_room(&mut self, shared: &mut Shared) {
+        loop {
+            let now = Instant::now();
+            match self.room.advance() {
+                News::Opened => self.participant.socket_opened(),
+                News::Text(text) => self.participant.handle_text(now, &text),
+                News::Nothing => break,
+                News::Closed(why) => {
+                    self.room.close(&shared.registry);
+                    self.participant.socket_closed();
+                    if self.leaving.is_none() {
+                        self.broken = Some(why);
+                    }
+                    break;
+                }
+            }
+        }
+        self.after(Instant::now(), shared);
+    }
+
+    /// Datagrams wait on one of its sockets.
+    pub(super) fn handle_readable(&mut self, pc: usize, buffers: &mut Buffers, shared: &mut Shared) {
+        let mut last = None;
+        loop {
+            let Some(udp) = self.udp.get(pc).and_then(Option::as_ref) else { return };
+            let filled = buffers.receive(udp);
+            if filled == 0 {
+                break;
+            }
+            let now = Instant::now();
+            last = Some(now);
+            for index in 0..filled {
+                self.handle_buffer(now, pc, index, buffers, shared);
+            }
+            if filled < BATCH {
+                break;
+            }
+        }
+        if let Some(now) = last {
+            self.after(now, shared);
+        }
+    }
+
+    fn handle_buffer(&mut self, now: Instant, pc: usize, index: usize, buffers: &Buffers, shared: &mut Shared) {
+        let (datagrams, stamp) = buffers.filled(index);
+        if let Some(lines) = &mut self.lines {
+            datagrams.for_each(|datagram| lines[0].send(now, pc, datagram));
+            return;
+        }
+        let meter = &mut shared.meters[self.cohort as usize];
+        meter.arrived = stamp.map(|stamp| shared.wall.instant(stamp));
+        let pc = Pc::BOTH[pc];
+        for datagram in datagrams {
+            shared.datagrams += 1;
+            self.participant.receive(now, pc, datagram, meter);
+        }
+    }
+
+    /// Its timer has fired.
+    pub(super) fn handle_timeout(&mut self, due: Instant, shared: &mut Shared) {
+        if self.scheduled == Some(due) {
+            self.scheduled = None;
+        }
+        for _ in 0..MAX_TURNS {
+            let now = Instant::now();
+            self.deliver(now, shared);
+            if self.participant.poll_timeout().is_none_or(|at| at > now) {
+                break;
+            }
+            self.participant.handle_timeout(now);
+            self.drain(now, shared);
+        }
+        self.after(Instant::now(), shared);
+    }
+
+    /// What has crossed the bad network arrives.
+    fn deliver(&mut self, now: Instant, shared: &mut Shared) {
+        let Some(lines) = &mut self.lines else { return };
+        while let Some((pc, bytes, at)) = lines[0].receive(now) {
+            let meter = &mut shared.meters[self.cohort as usize];
+            meter.arrived = Some(at);
+            shared.datagrams += 1;
+            self.participant.receive(now, Pc::BOTH[pc], &bytes, meter);
+        }
+        while let Some((pc, bytes, _)) = lines[1].receive(now) {
+            let to = self.participant.transport(Pc::BOTH[pc]).and_then(|t| t.remote());
+            let taken = self.udp[pc].as_ref().zip(to).is_none_or(|(udp, to)| udp.send(to, &bytes));
+            shared.unsent += u64::from(!taken);
+        }
+    }
+
+    /// Sends what there is to send, looks how far the join has come, and sets the timer.
+    pub(super) fn after(&mut self, now: Instant, shared: &mut Shared) {
+        self.drain(now, shared);
+        if !self.reached.first_keyframe || self.resuming.is_some() {
+            self.note_progress(shared);
+        }
+        let lines = self.lines.iter().flat_map(|lines| lines.iter()).filter_map(Line::next_arrival);
+        let farewell = self.leaving.map(|since| since + FAREWELL);
+        let next = self.participant.poll_timeout().into_iter().chain(lines).chain(farewell).min();
+        if let Some(at) = next.filter(|at| self.scheduled.is_none_or(|scheduled| *at < scheduled)) {
+            self.scheduled = Some(at);
+            shared.timers.set(at, self.index);
+        }
+    }
+
+    fn drain(&mut self, now: Instant, shared: &mut Shared) {
+        if self.leaving.is_none() {
+            while let Some((pc, to, datagram)) = self.participant.poll_transmit() {
+                let pc = pc as usize;
+                if self.udp[pc].is_none() {
+                    match Udp::bind(to, &shared.registry, token(self.index, pc + 1)) {
+                        Ok(udp) => {
+                            shared.note_socket(&udp);
+                            self.udp[pc] = Some(udp);
+                        }
+                        Err(error) => {
+                            self.broken = Some(format!("a UDP socket: {error}"));
+                            return;
+                        }
+                    }
+                }
+                match (&mut self.lines, &self.udp[pc]) {
+                    (Some(lines), _) => lines[1].send(now, pc, &datagram),
+                    (None, Some(udp)) => shared.unsent += u64::from(!udp.send(to, &datagram)),
+                    (None, None) => {}
+                }
+            }
+        }
+        while let Some(text) = self.participant.poll_text() {
+            if let Err(why) = self.room.send(text) {
+                self.participant.socket_closed();
+                if self.leaving.is_none() {
+                    self.broken = Some(why);
+                }
+            }
+        }
+    }
+
+    fn note_progress(&mut self, shared: &mut Shared) {
+        let (reached, began, joins) = (&mut self.reached, self.began, &mut shared.joins);
+        if let Some(at) = self.participant.joined_at.filter(|_| !reached.welcome) {
+            reached.welcome = true;
+            joins.welcome.record(at.saturating_duration_since(began));
+        }
+        let subscriber = self.participant.subscriber.as_ref();
+        let transport = subscriber.map(|s| &s.transport).or(self.participant.publisher.as_ref().map(|p| &p.transport));
+        if let Some(at) = transport.and_then(|t| t.connected_at).filter(|_| !reached.connected) {
+            reached.connected = true;
+            joins.joined += 1;
+            joins.connected.record(at.saturating_duration_since(began));
+        }
+        let Some(subscriber) = subscriber else { return };
+        if let Some(at) = subscriber.first_packet.filter(|_| !reached.first_packet) {
+            reached.first_packet = true;
+            let took = at.saturating_duration_since(began);
+            joins.first_packet.record(took);
+            shared.first_packets.record(took);
+        }
+        if let Some(at) = subscriber.first_keyframe.filter(|_| !reached.first_keyframe) {
+            reached.first_keyframe = true;
+            joins.first_keyframe.record(at.saturating_duration_since(began));
+        }
+    }
+}
+
