@@ -6,7 +6,7 @@ use exedra::rtp::codec::{self, Codec};
 use exedra::rtp::header::HeaderWriter;
 use exedra::rtp::packet::{ExtensionSpans, PacketInfo};
 use exedra::rtp::{Header, Kind, PayloadType, SeqNo, Ssrc, TwccRecorder};
-use loadtest::client::payload::Vp8;
+use loadtest::client::VideoCodec;
 use loadtest::rig::{Collecting, Counting, FRAME, Rig, RigPlan, slot_ssrc};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ fn keys() -> (SrtpOutbound, SrtpInbound) {
 /// A VP8 payload that fills a packet of `len` bytes on the wire.
 fn payload(len: usize) -> Vec<u8> {
     let mut payload = Vec::new();
-    Vp8 { starts_frame: true, picture_id: 7, tl0_pic_idx: 7, keyframe: false }.write(&mut payload);
+    VideoCodec::Vp8.write(&mut payload, true, false, false, (7, 7));
     payload.resize(len - HEADER - PROFILE.rtp_overhead(), 0x5a);
     payload
 }

@@ -91,11 +91,8 @@ pub(super) fn difference(now: &Media, before: &Media) -> Media {
 
 /// The end of each stream: what publishers have sent behind the last packet that a slot got. Nobody else notices that it is missing.
 pub(super) fn missing_tails<'a>(clients: impl Iterator<Item = &'a Client> + Clone) -> Vec<(Cohort, Kind, u64)> {
-    let publishers: rustc_hash::FxHashMap<u32, &Client> = clients
-        .clone()
-        .filter(|c| c.participant.publisher.is_some())
-        .map(|c| (c.participant.settings.id, c))
-        .collect();
+    let publishers: rustc_hash::FxHashMap<u32, &Client> =
+        clients.clone().filter(|c| c.participant.publisher.is_some()).map(|c| (c.participant.settings.id, c)).collect();
     let mut missing = Vec::new();
     for client in clients {
         for slot in client.participant.subscriber.iter().flat_map(|s| &s.slots) {

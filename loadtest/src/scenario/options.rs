@@ -161,7 +161,8 @@ impl Options {
     /// Kinds of tracks that somebody who watches `publishers` gets: audio and video slots.
     pub fn expected(&self, name: Name, publishers: u32, limits: (u32, u32)) -> (usize, usize) {
         let audio = if self.audio_bps > 0 && !self.silent { publishers.min(limits.0) } else { 0 };
-        let video = if self.video_bps > 0 && name != Name::AudioRoom && !self.silent { publishers.min(limits.1) } else { 0 };
+        let video =
+            if self.video_bps > 0 && name != Name::AudioRoom && !self.silent { publishers.min(limits.1) } else { 0 };
         (audio as usize, video as usize)
     }
 
@@ -178,7 +179,10 @@ impl Options {
     pub fn told(&self, name: Name) -> BTreeMap<String, serde_json::Value> {
         let mut told = BTreeMap::new();
         let mut tell = |key: &str, value: serde_json::Value| _ = told.insert(key.to_owned(), value);
-        tell("publishers", if name == Name::Conference { self.subscribers(name) } else { self.publishers(name) }.into());
+        tell(
+            "publishers",
+            if name == Name::Conference { self.subscribers(name) } else { self.publishers(name) }.into(),
+        );
         tell("subscribers", self.subscribers(name).into());
         tell("rate", self.rate.into());
         tell("videoBps", if name == Name::AudioRoom { 0 } else { self.video_bps }.into());
