@@ -330,7 +330,7 @@ impl Room {
                     return self.drop_socket(at, socket, 4408, "heartbeat missed");
                 }
                 (Some(_), _) if at.now >= session.next_ping => {
-                    session.pings(at.now);
+                    session.pings(at.now, at.wall_ms);
                     session.send(Text::plain(msg::text(&Heartbeat::Ping { t: at.wall_ms })), &mut self.out);
                 }
                 _ => {}

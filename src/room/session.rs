@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Pings go out at multiples of this.
+const TOGETHER_MS: u64 = 250;
 /// Bytes from which on an answer is a long one.
 const LONG: usize = 512;
 
@@ -56,8 +58,10 @@ impl Session {
     }
 
     /// A ping goes out.
-    pub fn pings(&mut self, now: Instant) {
-        self.next_ping = now + self.ping;
+    pub fn pings(&mut self, now: Instant, wall_ms: u64) {
+        // A little early, so that the pings of many go out together and the room wakes once for all of them.
+        let next_ms = wall_ms + self.ping.as_millis() as u64;
+        self.next_ping = now + self.ping - Duration::from_millis(next_ms % TOGETHER_MS);
         self.answers.ping();
     }
 

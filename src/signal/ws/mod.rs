@@ -7,7 +7,11 @@ pub use codec::{Breach, Message};
 pub use handshake::upgrade;
 
 use codec::{Decoder, Opcode};
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 /// Read with one call at most.
@@ -50,22 +54,21 @@ impl<'s> Reader<'s> {
                     return Ok(message);
                 }
             }
-            self.stream.readable().await.map_err(|_| ReadError::Gone)?;
-            if let Some(message) = self.read()? {
+            if let Some(message) = poll_fn(|context| self.poll_read(context)).await? {
                 return Ok(message);
             }
         }
     }
 
     /// Reads what is there. The buffer is the stack's, so none is held while waiting.
-    fn read(&mut self) -> Result<Option<Message>, ReadError> {
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Message>, ReadError>> {
         let mut chunk = [0; CHUNK];
-        match self.stream.try_read(&mut chunk) {
-            Ok(0) => Err(ReadError::Gone),
-            Ok(len) => self.decode(chunk.get(..len).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(_) => Err(ReadError::Gone),
+        let mut read = ReadBuf::new(&mut chunk);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut read)).map_err(|_| ReadError::Gone)?;
+        if read.filled().is_empty() {
+            return Poll::Ready(Err(ReadError::Gone));
         }
+        Poll::Ready(self.decode(read.filled()))
     }
 
     fn decode(&mut self, mut bytes: &[u8]) -> Result<Option<Message>, ReadError> {
@@ -78,14 +81,8 @@ impl<'s> Reader<'s> {
 
     /// Reads on to the end, whatever comes: a socket that is closed with something unread loses what was last written to it.
     pub async fn drain(&mut self) {
-        let mut open = true;
-        while open && self.stream.readable().await.is_ok() {
-            let mut chunk = [0; CHUNK];
-            open = match self.stream.try_read(&mut chunk) {
-                Ok(len) => len > 0,
-                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            };
-        }
+        let mut sink = [0; 512];
+        while let Ok(1..) = self.stream.read(&mut sink).await {}
     }
 }
 
@@ -119,6 +116,6 @@ impl Batch {
     /// # Errors
     /// The client is gone.
     pub async fn write(self, stream: &mut WriteHalf<'_>) -> io::Result<()> {
-        tokio::io::AsyncWriteExt::write_all(stream, &self.0).await
+        stream.write_all(&self.0).await
     }
 }
