@@ -147,7 +147,7 @@ pub(super) struct KeyframeRequests {
 
 impl KeyframeRequests {
     /// The least time between two requests to one stream.
-    pub const INTERVAL: Duration = Duration::from_millis(400);
+    pub const INTERVAL: Duration = Duration::from_millis(250);
 
     pub fn want(&mut self) {
         self.wanted = true;
