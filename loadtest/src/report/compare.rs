@@ -1,7 +1,8 @@
 //! A run against an earlier one: better, worse, or the same within the noise.
-use super::figures::{Better, Figure, figures};
+use super::figures::{Better, Figure, Unit, figures};
 use super::model::LoadResult;
 use super::text;
+use super::verdict::FOREIGN_CORES;
 use std::fmt::Write as _;
 
 /// The exit code of a run that was clean and worse than what it was compared with.
@@ -39,9 +40,13 @@ pub fn compare(old: &LoadResult, new: &LoadResult) -> Result<Comparison, String>
         return Err(format!("the old result is of {}, this one of {}", old.scenario.name, new.scenario.name));
     }
     let before = figures(old);
+    let disturbed = [old, new].into_iter().any(|run| disturbance(run).is_some());
     let find = |new: &Figure| before.iter().find(|old| old.key == new.key).map(|old| old.value);
-    let rows = figures(new).into_iter().filter_map(|new| {
+    let rows = figures(new).into_iter().filter_map(|mut new| {
         let old = find(&new)?;
+        if disturbed && new.unit == Unit::Microseconds {
+            new.better = Better::Neither;
+        }
         Some(Row { new, old, change: change(old, &new) })
     });
     Ok(Comparison { rows: rows.collect(), differences: differences(old, new) })
@@ -128,10 +133,19 @@ fn differences(old: &LoadResult, new: &LoadResult) -> Vec<String> {
     for name in now.keys().chain(only_old) {
         differ(name, shown(then.get(name)), shown(now.get(name)));
     }
+    for (run, when) in [(old, "then"), (new, "now")] {
+        let cores = disturbance(run).map(text::number);
+        found.extend(cores.map(|n| format!("other programs used {n} cores {when}, so durations are not judged")));
+    }
     if old.verdict.outcome != super::model::Outcome::Clean {
         found.push(format!("the old run was not clean: {}", old.verdict.outcome.words()));
     }
     found
+}
+
+/// Cores that other programs used, if it was too much.
+fn disturbance(run: &LoadResult) -> Option<f64> {
+    run.foreign_cores().filter(|cores| *cores > FOREIGN_CORES)
 }
 
 #[cfg(test)]
@@ -184,6 +198,16 @@ mod tests {
         let (old, mut new) = (example::classroom(), example::classroom());
         new.scenario.name = "conference".to_owned();
         assert!(compare(&old, &new).is_err());
+    }
+
+    #[test]
+    fn durations_are_not_judged_on_a_machine_that_was_busy_otherwise() {
+        let comparison = compared(|r| {
+            r.samples.iter_mut().for_each(|s| s.machine.busy_share = 1.0);
+            r.totals.video.latency.record_many_us(90_000, 1 << 30);
+        });
+        assert_eq!(row(&comparison, "latencyP99"), Change::Same);
+        assert_eq!(comparison.differences, ["other programs used 1.43 cores now, so durations are not judged"]);
     }
 
     #[test]

@@ -32,6 +32,8 @@ impl Kept {
 
 /// Below this share of its capacity a server is lightly loaded.
 const LIGHT: f64 = 0.3;
+/// Delivery is promised up to so many, a few publishers included.
+const PROMISED_VIEWERS: u64 = 1_050;
 /// A churn that was shorter has not come to rest.
 const LONG_MS: u64 = 600_000;
 /// With fewer viewers it is the fixed cost of the process that is divided among them.
@@ -77,7 +79,7 @@ fn cpu(result: &LoadResult, list: &mut Vec<Promise>) {
 
 fn delivery(result: &LoadResult, list: &mut Vec<Promise>) {
     let media = result.totals.media();
-    if media.expected == 0 {
+    if media.expected == 0 || result.totals.subscribers > PROMISED_VIEWERS {
         return;
     }
     let lost = format!("{} of {}", count(media.lost), count(media.expected));
