@@ -2,7 +2,6 @@
 use super::figures::{Better, Figure, Unit, figures};
 use super::model::LoadResult;
 use super::text;
-use super::verdict::FOREIGN_CORES;
 use std::fmt::Write as _;
 
 /// The exit code of a run that was clean and worse than what it was compared with.
@@ -40,7 +39,7 @@ pub fn compare(old: &LoadResult, new: &LoadResult) -> Result<Comparison, String>
         return Err(format!("the old result is of {}, this one of {}", old.scenario.name, new.scenario.name));
     }
     let before = figures(old);
-    let disturbed = [old, new].into_iter().any(|run| disturbance(run).is_some());
+    let disturbed = [old, new].into_iter().any(|run| run.disturbance().is_some());
     let find = |new: &Figure| before.iter().find(|old| old.key == new.key).map(|old| old.value);
     let rows = figures(new).into_iter().filter_map(|mut new| {
         let old = find(&new)?;
@@ -134,18 +133,13 @@ fn differences(old: &LoadResult, new: &LoadResult) -> Vec<String> {
         differ(name, shown(then.get(name)), shown(now.get(name)));
     }
     for (run, when) in [(old, "then"), (new, "now")] {
-        let cores = disturbance(run).map(text::number);
+        let cores = run.disturbance().map(text::number);
         found.extend(cores.map(|n| format!("other programs used {n} cores {when}, so durations are not judged")));
     }
     if old.verdict.outcome != super::model::Outcome::Clean {
         found.push(format!("the old run was not clean: {}", old.verdict.outcome.words()));
     }
     found
-}
-
-/// Cores that other programs used, if it was too much.
-fn disturbance(run: &LoadResult) -> Option<f64> {
-    run.foreign_cores().filter(|cores| *cores > FOREIGN_CORES)
 }
 
 #[cfg(test)]
@@ -191,10 +185,10 @@ mod tests {
     #[test]
     fn tells_what_was_not_alike() {
         let comparison = compared(|r| {
-            r.machine.cores = 64;
+            r.machine.cores = 1;
             r.scenario.options.insert("subscribers".to_owned(), 400.into());
         });
-        assert_eq!(comparison.differences, ["cores: 2 then, 64 now", "subscribers: 300 then, 400 now"]);
+        assert_eq!(comparison.differences, ["cores: 2 then, 1 now", "subscribers: 300 then, 400 now"]);
         let (old, mut new) = (example::classroom(), example::classroom());
         new.scenario.name = "conference".to_owned();
         assert!(compare(&old, &new).is_err());

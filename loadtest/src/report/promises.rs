@@ -1,7 +1,6 @@
 //! What Exedra promises of its speed and size, held against a run: only what that run can show.
 use super::model::{LoadResult, Phase, Sample};
 use super::text::{bytes, count, duration_us, number, percent};
-use super::verdict::FOREIGN_CORES;
 
 /// One promise and what was measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +47,7 @@ pub fn promises(result: &LoadResult) -> Vec<Promise> {
     delivery(result, &mut list);
     joins(result, &mut list);
     memory(result, &mut list);
-    if result.foreign_cores().is_some_and(|cores| cores > FOREIGN_CORES) {
+    if result.disturbance().is_some() {
         let times = list.iter_mut().filter(|p| p.what.contains("p50") || p.what.contains("p99"));
         times.filter(|p| p.kept == Kept::No).for_each(|p| p.kept = Kept::Unclear);
     }

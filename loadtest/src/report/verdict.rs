@@ -12,8 +12,8 @@ const LATE_US: u64 = 10_000;
 const OFFERED: f64 = 0.99;
 /// What a hypervisor may take.
 const STEAL_SHARE: f64 = 0.1;
-/// What other programs may take of the machine, in cores.
-pub(super) const FOREIGN_CORES: f64 = 0.5;
+/// What other programs may take of the machine.
+const FOREIGN_SHARE: f64 = 0.25;
 
 /// Judges a run by its thresholds. The result's own verdict is not looked at.
 pub fn verdict(result: &LoadResult) -> Verdict {
@@ -193,13 +193,20 @@ fn overload(result: &LoadResult) -> Vec<String> {
     if of_them(|s| s.machine.steal_share >= STEAL_SHARE) > BUSY_SECONDS {
         words.push("the hypervisor took more than a tenth of the machine".to_owned());
     }
-    if let Some(cores) = result.foreign_cores().filter(|cores| *cores > FOREIGN_CORES) {
+    if let Some(cores) = result.disturbance() {
         words.push(format!("other programs used {} of the {} cores", number(cores), result.machine.cores));
     }
     if let Some(late) = generator.loop_lag.quantile_us(0.99).filter(|late| *late > LATE_US) {
         words.push(format!("the load test's event loop was late: {} at p99", duration_us(late)));
     }
     words
+}
+
+impl LoadResult {
+    /// Cores that other programs used, if it was more than a quarter of the machine: then what takes long says nothing.
+    pub fn disturbance(&self) -> Option<f64> {
+        self.foreign_cores().filter(|cores| *cores > FOREIGN_SHARE * f64::from(self.machine.cores))
+    }
 }
 
 impl Totals {
