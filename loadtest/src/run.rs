@@ -207,6 +207,13 @@ impl Watch {
         }
     }
 
+    /// Of the server, when all visitors have left and the others have not. With the very last sample they are leaving, too.
+    fn descriptors_in_the_end(&self) -> u64 {
+        let settling = self.samples.iter().filter(|s| s.phase == Phase::Settling);
+        let descriptors = settling.filter_map(|s| s.server.and_then(|s| s.descriptors));
+        descriptors.rev().nth(1).unwrap_or(0)
+    }
+
     fn totals(&self, ending: Ending, options: &Options) -> Totals {
         let mut joins = ending.joins;
         joins.rate_per_s = match self.name {
@@ -231,7 +238,7 @@ impl Watch {
             rss_early_bytes: self.early.map_or(0, |(_, rss)| rss),
             rss_late_bytes: self.end.as_ref().map_or(0, State::rss_bytes),
             descriptors_before: self.joined.as_ref().map_or(0, State::descriptors),
-            descriptors_after: self.end.as_ref().map_or(0, State::descriptors),
+            descriptors_after: self.descriptors_in_the_end(),
         });
         let [audio, video] = healthy(ending.cohorts);
         Totals {

@@ -75,6 +75,12 @@ impl Play {
             .for_each(|every| every.next = Some(now));
     }
 
+    /// All visitors leave.
+    pub(super) fn end(&mut self, now: Instant, stage: &mut Stage) {
+        self.away.clear();
+        self.visitors.drain(..).for_each(|(_, index)| stage.leave(now, index));
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
         let regular = [self.joins, self.changes, self.presence].into_iter().flatten().filter_map(|every| every.next);
         let fronts = [self.visitors.front(), self.away.front()].into_iter().flatten().map(|(at, _)| *at);
