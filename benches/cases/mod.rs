@@ -6,7 +6,7 @@ use exedra::rtp::codec::{self, Codec};
 use exedra::rtp::header::HeaderWriter;
 use exedra::rtp::packet::{ExtensionSpans, PacketInfo};
 use exedra::rtp::{Header, Kind, PayloadType, SeqNo, Ssrc, TwccRecorder};
-use loadtest::client::payload::Vp8;
+use loadtest::client::VideoCodec;
 use loadtest::rig::{Collecting, Counting, FRAME, Rig, RigPlan, slot_ssrc};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -42,7 +42,8 @@ pub fn all(many: usize) -> Vec<Case> {
         case("seal/1150", BATCH, || Box::new(Seal::new(VIDEO))),
         case("seal/100", BATCH, || Box::new(Seal::new(AUDIO))),
         case("twcc/record and build", BATCH, || Box::new(Twcc::new())),
-        case("receive/1150", RigPlan::video(1).burst, || Box::new(Receive { rig: rig(0), frame: Vec::new() })),
+        case("receive/1150", RigPlan::video(1).burst, || Box::new(Receive::new(false))),
+        case("receive/by relay", RigPlan::video(1).burst, || Box::new(Receive::new(true))),
         case("nack/answered by rtx", RigPlan::video(1).burst, || Box::new(Nack { rig: rig(1), nack: None })),
     ];
     cases.push(case(&format!("route/{many}"), BATCH, move || Box::new(Route { rig: rig(many), at: 0 })));
@@ -75,7 +76,7 @@ fn keys() -> (SrtpOutbound, SrtpInbound) {
 /// A VP8 payload that fills a packet of `len` bytes on the wire.
 fn payload(len: usize) -> Vec<u8> {
     let mut payload = Vec::new();
-    Vp8 { starts_frame: true, picture_id: 7, tl0_pic_idx: 7, keyframe: false }.write(&mut payload);
+    VideoCodec::Vp8.write(&mut payload, true, false, false, (7, 7));
     payload.resize(len - HEADER - PROFILE.rtp_overhead(), 0x5a);
     payload
 }
@@ -262,10 +263,19 @@ impl Turn for Twcc {
     }
 }
 
-/// What the engine does for a packet before anybody gets it: route, open, parse, store, note.
+/// What the engine does for a packet before anybody gets it: route, open, parse, store, note. By relay: that, the copy for another
+/// shard, and what this one does with it.
 struct Receive {
     rig: Rig,
     frame: Vec<Vec<u8>>,
+}
+
+impl Receive {
+    fn new(relayed: bool) -> Self {
+        let plan = RigPlan { relayed, ..RigPlan::video(1) };
+        let rig = Rig::new(plan).unwrap_or_else(|error| panic!("a call: {error}"));
+        Self { rig, frame: Vec::new() }
+    }
 }
 
 impl Turn for Receive {
@@ -274,10 +284,7 @@ impl Turn for Receive {
         self.frame = self.rig.publisher.video_frame(false);
     }
     fn run(&mut self) {
-        let path = self.rig.publisher_path();
-        for packet in &self.frame {
-            self.rig.engine.handle_datagram(self.rig.now, path, packet);
-        }
+        self.rig.receive(&self.frame);
     }
 }
 
@@ -310,8 +317,8 @@ impl Turn for Flush {
     fn prepare(&mut self) {
         let rig = &mut self.rig;
         rig.advance(FRAME, &mut Counting::default());
-        let (frame, path) = (rig.publisher.video_frame(false), rig.publisher_path());
-        frame.iter().for_each(|packet| rig.engine.handle_datagram(rig.now, path, packet));
+        let frame = rig.publisher.video_frame(false);
+        rig.receive(&frame);
     }
     fn run(&mut self) {
         let mut sink = Counting::default();
@@ -329,8 +336,8 @@ impl Turn for FlushAudio {
     fn prepare(&mut self) {
         let rig = &mut self.rig;
         rig.advance(Duration::from_millis(20), &mut Counting::default());
-        let (packet, path) = (rig.publisher.audio_packet(), rig.publisher_path());
-        rig.engine.handle_datagram(rig.now, path, &packet);
+        let packet = rig.publisher.audio_packet();
+        rig.receive(&[packet]);
     }
     fn run(&mut self) {
         let mut sink = Counting::default();

@@ -127,8 +127,7 @@ impl Side {
         let mut spent = Spent::default();
         for _ in 0..rounds {
             let arrived = self.arrive();
-            let path = self.rig.publisher_path();
-            arrived.iter().for_each(|packet| self.rig.engine.handle_datagram(self.rig.now, path, packet));
+            self.rig.receive(&arrived);
             let before = thread_cpu();
             self.rig.engine.flush(self.rig.now, &mut Counting::default());
             spent.cpu += thread_cpu().saturating_sub(before);

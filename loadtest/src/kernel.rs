@@ -70,7 +70,8 @@ impl ProcessUsage {
         let folder = format!("/proc/{pid}");
         let (user_ticks, system_ticks) = ticks(&format!("{folder}/stat"))?;
         let status = fs::read_to_string(format!("{folder}/status")).ok()?;
-        let rss_kib: u64 = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
+        let rss_kib: u64 =
+            status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()?;
         let tasks = fs::read_dir(format!("{folder}/task")).ok()?.flatten();
         let threads = tasks.filter_map(|task| {
             let id = task.file_name().to_str()?.parse().ok()?;
@@ -86,7 +87,8 @@ impl ProcessUsage {
         let user = self.user_ticks.saturating_sub(earlier.user_ticks);
         let system = self.system_ticks.saturating_sub(earlier.system_ticks);
         let by_ticks = (user + system) * (1_000_000_000 / TICKS_A_SECOND);
-        let threads = self.threads.iter().map(|(id, nanos)| nanos.saturating_sub(earlier.threads.get(id).copied().unwrap_or(0)));
+        let threads =
+            self.threads.iter().map(|(id, nanos)| nanos.saturating_sub(earlier.threads.get(id).copied().unwrap_or(0)));
         let nanos: u64 = threads.sum();
         // A thread that has ended meanwhile is only in the ticks.
         let ended = earlier.threads.keys().any(|id| !self.threads.contains_key(id));

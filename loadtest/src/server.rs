@@ -90,15 +90,7 @@ impl Server {
     }
 
     fn at(address: HttpAddress, pid: Option<u32>) -> Self {
-        Self {
-            address,
-            child: None,
-            pid,
-            log: None,
-            ports: HashSet::new(),
-            drops: SocketDrops::default(),
-            last: None,
-        }
+        Self { address, child: None, pid, log: None, ports: HashSet::new(), drops: SocketDrops::default(), last: None }
     }
 
     fn wait_until_ready(&mut self) -> Result<(), String> {

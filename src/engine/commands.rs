@@ -48,6 +48,7 @@ impl Engine {
             path: None,
             paths: Vec::new(),
             connected: false,
+            overhead: 0,
             ufrags: Vec::new(),
             cname: config.cname.clone(),
             receive: Vec::new(),
@@ -201,6 +202,9 @@ impl Engine {
         let room = self.peers[owner].room;
         let track = self.tracks.insert(Track::new(id, room, kind, Owner::Peer(owner)));
         self.track_ids.insert(id, track);
+        if let Some(media) = self.rooms.get_mut(&room).filter(|_| kind == Kind::Audio) {
+            media.audio.push(track);
+        }
         self.peers[owner].published.push((mid.clone(), track));
         // Packets may have come before the command did.
         let media = self.peers[owner].receive.iter().position(|m| m.mid == mid);
@@ -231,6 +235,9 @@ impl Engine {
             }
         }
         self.peers[owner].published.retain(|&(_, t)| t != index);
+        if let Some(media) = self.rooms.get_mut(&track.room) {
+            media.audio.retain(|&t| t != index);
+        }
     }
 
     fn set_muted(&mut self, id: TrackId, muted: bool) {

@@ -12,6 +12,7 @@ pub mod api;
 mod commands;
 mod demux;
 mod fanout;
+mod hold;
 mod ingress;
 mod layers;
 mod peer;
@@ -147,6 +148,10 @@ impl Track {
 struct Batch {
     /// Streams with fresh packets.
     streams: Vec<usize>,
+    /// Those of them that go with this flush.
+    due: Vec<usize>,
+    /// When the first of the others is to go.
+    held_until: Option<Instant>,
     /// Peers with something to send.
     peers: Vec<usize>,
     jobs: Vec<Job<fanout::Source>>,
@@ -193,7 +198,7 @@ impl Engine {
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called; a call too early does no harm.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.batch.held_until).min()
     }
 
     /// Does what is due. Call [`flush`](Self::flush) after it.
@@ -240,8 +245,11 @@ impl Engine {
         // Whatever the batch was in the middle of is lost. All streams are looked through: a flush had taken the list of those
         // with fresh packets, and one that kept some would never be put on it again.
         self.batch.streams.clear();
+        self.batch.held_until = None;
+        self.batch.due.clear();
         for (_, stream) in &mut self.streams {
             stream.fresh.clear();
+            stream.hold.release();
         }
         for index in std::mem::take(&mut self.batch.peers) {
             if let Some(peer) = self.peers.get_mut(index) {

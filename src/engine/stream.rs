@@ -1,4 +1,5 @@
 //! What the engine knows of one RTP stream from a publisher.
+use super::hold::Hold;
 use crate::forward::StreamKey;
 use crate::ids::Rid;
 use crate::peer::srtp::SsrcState;
@@ -44,6 +45,7 @@ pub(super) struct ReceiveStream {
     pub last_arrival: Instant,
     /// Packets of this batch, in order of arrival.
     pub fresh: Vec<SeqNo>,
+    pub hold: Hold,
     pub bytes: u64,
     pub packets: u64,
     pub repaired: u64,
@@ -86,6 +88,7 @@ impl ReceiveStream {
             rate: BitRate::default(),
             last_arrival: now,
             fresh: Vec::new(),
+            hold: Hold::default(),
             bytes: 0,
             packets: 0,
             repaired: 0,
@@ -118,6 +121,10 @@ impl ReceiveStream {
                 nack.forget_before(seq);
             }
         }
+        if self.kind == Kind::Video {
+            let elapsed = now.saturating_duration_since(self.last_arrival);
+            self.hold.note(now, elapsed, packet.timestamp, packet.marker);
+        }
         self.codec = packet.codec;
         self.last_arrival = now;
         self.packets += 1;
@@ -140,7 +147,7 @@ pub(super) struct KeyframeRequests {
 
 impl KeyframeRequests {
     /// The least time between two requests to one stream.
-    pub const INTERVAL: Duration = Duration::from_millis(400);
+    pub const INTERVAL: Duration = Duration::from_millis(250);
 
     pub fn want(&mut self) {
         self.wanted = true;

@@ -30,8 +30,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(subscribers: usize) -> Self {
-        let rig = Rig::new(RigPlan::video(subscribers)).expect("a connected call");
+    fn new(plan: RigPlan) -> Self {
+        let rig = Rig::new(plan).expect("a connected call");
         Self { rig, seen: Vec::new() }
     }
 
@@ -143,7 +143,7 @@ fn keyframe_request(rig: &mut Rig) -> Vec<(Path, Vec<u8>)> {
 
 /// Every kind of packet, in and out.
 fn every_kind(subscribers: usize) -> Bench {
-    let mut bench = Bench::new(subscribers);
+    let mut bench = Bench::new(RigPlan::video(subscribers));
     bench.watch("a video frame", video);
     bench.watch("a packet of audio", |rig| {
         let packet = rig.publisher.audio_packet();
@@ -186,6 +186,28 @@ fn every_kind(subscribers: usize) -> Bench {
     });
     bench.watch_timers("speakers", Duration::from_millis(260), |rig| vec![rig.publisher.audio_packet()]);
     bench
+}
+
+/// The publisher is on another shard: its packets come in batches. A copy for each shard is what it costs, and no allocation.
+#[test]
+fn a_relay() {
+    let mut bench = Bench::new(RigPlan { relayed: true, ..RigPlan::video(50) });
+    for (kind, audio) in [("a video frame by relay", false), ("a packet of audio by relay", true)] {
+        let (mut allocations, mut sink) = (0, Counting::default());
+        for turn in 0..WARM + TURNS {
+            let rig = &mut bench.rig;
+            let arrived = if audio { vec![rig.publisher.audio_packet()] } else { rig.publisher.video_frame(false) };
+            if turn == WARM {
+                (allocations, sink) = (0, Counting::default());
+                heap::callers();
+            }
+            allocations += heap::watch(|| rig.deliver(&arrived, &mut sink)).1;
+            rig.advance(FRAME, &mut Counting::default());
+        }
+        assert!(sink.datagrams >= 50 * TURNS as u64, "{kind}: {sink:?}");
+        bench.note(kind, (allocations, 0), TURNS, sink);
+    }
+    bench.assert_none();
 }
 
 /// Every cipher that may be negotiated, both ways.

@@ -91,11 +91,8 @@ pub(super) fn difference(now: &Media, before: &Media) -> Media {
 
 /// The end of each stream: what publishers have sent behind the last packet that a slot got. Nobody else notices that it is missing.
 pub(super) fn missing_tails<'a>(clients: impl Iterator<Item = &'a Client> + Clone) -> Vec<(Cohort, Kind, u64)> {
-    let publishers: rustc_hash::FxHashMap<u32, &Client> = clients
-        .clone()
-        .filter(|c| c.participant.publisher.is_some())
-        .map(|c| (c.participant.settings.id, c))
-        .collect();
+    let publishers: rustc_hash::FxHashMap<u32, &Client> =
+        clients.clone().filter(|c| c.participant.publisher.is_some()).map(|c| (c.participant.settings.id, c)).collect();
     let mut missing = Vec::new();
     for client in clients {
         for slot in client.participant.subscriber.iter().flat_map(|s| &s.slots) {
@@ -105,10 +102,11 @@ pub(super) fn missing_tails<'a>(clients: impl Iterator<Item = &'a Client> + Clon
             let shown = sender.own.get(&last.track.to_string());
             // Without the room API nobody says what a slot shows; of one publisher it is clear.
             let alone = shown.is_none() && publishers.len() == 1;
-            let live = alone || shown.is_some_and(|track| {
-                slot.track.as_ref() == Some(track)
-                    && client.participant.states.get(track).is_none_or(|state| state == "live")
-            });
+            let live = alone
+                || shown.is_some_and(|track| {
+                    slot.track.as_ref() == Some(track)
+                        && client.participant.states.get(track).is_none_or(|state| state == "live")
+                });
             if !live || publisher.generation() != last.generation || publisher.encodings(last.track) != 1 {
                 continue;
             }

@@ -93,7 +93,11 @@ pub fn offer(head: &Head<'_>, media: &[Media]) -> String {
 }
 
 fn write_media(text: &mut String, head: &Head<'_>, media: &Media) {
-    text.push_str(if media.kind == Kind::Audio { "m=audio 9 UDP/TLS/RTP/SAVPF" } else { "m=video 9 UDP/TLS/RTP/SAVPF" });
+    text.push_str(if media.kind == Kind::Audio {
+        "m=audio 9 UDP/TLS/RTP/SAVPF"
+    } else {
+        "m=video 9 UDP/TLS/RTP/SAVPF"
+    });
     let formats = match media.kind {
         Kind::Audio => &[][..],
         Kind::Video => &media.codecs,

@@ -542,6 +542,18 @@ impl GeneratorFigures {
     }
 }
 
+impl LoadResult {
+    /// Cores that neither the server nor the load test used while it was measured: other programs. None if the server's share is not known.
+    pub fn foreign_cores(&self) -> Option<f64> {
+        let measuring = || self.samples.iter().filter(|s| s.phase == Phase::Measuring);
+        let seconds = measuring().count();
+        let busy = measuring().map(|s| s.machine.busy_share).sum::<f64>() / seconds.max(1) as f64;
+        let server = self.server.as_ref()?;
+        let own = server.cpu?.share(server.measured_ms) + self.generator.cpu.share(self.generator.measured_ms);
+        (seconds > 0).then(|| (busy * f64::from(self.machine.cores) - own).max(0.0))
+    }
+}
+
 impl Sample {
     /// A count of this second, as a rate.
     pub fn per_s(&self, count: u64) -> f64 {

@@ -1,6 +1,7 @@
 //! What Exedra promises of its speed and size, held against a run: only what that run can show.
 use super::model::{LoadResult, Phase, Sample};
 use super::text::{bytes, count, duration_us, number, percent};
+use super::verdict::FOREIGN_CORES;
 
 /// One promise and what was measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,7 +9,25 @@ pub struct Promise {
     pub what: String,
     pub promised: String,
     pub measured: String,
-    pub kept: bool,
+    pub kept: Kept,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    Yes,
+    No,
+    /// Not, but other programs used the machine: it says nothing.
+    Unclear,
+}
+
+impl Kept {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Yes => "kept",
+            Self::No => "not kept",
+            Self::Unclear => "machine was busy",
+        }
+    }
 }
 
 /// Below this share of its capacity a server is lightly loaded.
@@ -25,10 +44,15 @@ pub fn promises(result: &LoadResult) -> Vec<Promise> {
     delivery(result, &mut list);
     joins(result, &mut list);
     memory(result, &mut list);
+    if result.foreign_cores().is_some_and(|cores| cores > FOREIGN_CORES) {
+        let times = list.iter_mut().filter(|p| p.what.contains("p50") || p.what.contains("p99"));
+        times.filter(|p| p.kept == Kept::No).for_each(|p| p.kept = Kept::Unclear);
+    }
     list
 }
 
 fn promise(list: &mut Vec<Promise>, kept: bool, what: &str, promised: &str, measured: String) {
+    let kept = if kept { Kept::Yes } else { Kept::No };
     list.push(Promise { what: what.to_owned(), promised: promised.to_owned(), measured, kept });
 }
 
@@ -129,7 +153,7 @@ mod tests {
         let what = |result: &LoadResult| promises(result).into_iter().map(|p| (p.what, p.kept)).collect::<Vec<_>>();
         let run = what(&example::classroom());
         assert_eq!(run[0].0, "Server CPU per packet, against a bare loop that seals and sends");
-        assert!(run.iter().any(|(what, kept)| what == "Packets lost" && *kept));
+        assert!(run.iter().any(|(what, kept)| what == "Packets lost" && *kept == Kept::Yes));
         assert!(what(&LoadResult::default()).is_empty());
     }
 
@@ -138,7 +162,7 @@ mod tests {
         let mut result = example::classroom();
         result.totals.video.lost = 1;
         result.server.get_or_insert_default().cpu.get_or_insert_default().user_us *= 9;
-        let broken: Vec<_> = promises(&result).into_iter().filter(|p| !p.kept).map(|p| p.what).collect();
+        let broken: Vec<_> = promises(&result).into_iter().filter(|p| p.kept == Kept::No).map(|p| p.what).collect();
         assert_eq!(broken.len(), 2, "{broken:?}");
     }
 

@@ -1,6 +1,6 @@
 //! What is to be thought of a run. The rule above all: what the load test itself could not carry is never told as the server's failure.
 use super::model::{GeneratorFigures, LoadResult, Media, Outcome, Phase, Sample, Totals, Verdict, share};
-use super::text::{count, duration_us, percent};
+use super::text::{count, duration_us, number, percent};
 
 /// A thread that is busier than this has no time left for what comes in bursts.
 const BUSY_SHARE: f64 = 0.95;
@@ -12,6 +12,8 @@ const LATE_US: u64 = 10_000;
 const OFFERED: f64 = 0.99;
 /// What a hypervisor may take.
 const STEAL_SHARE: f64 = 0.1;
+/// What other programs may take of the machine, in cores.
+pub(super) const FOREIGN_CORES: f64 = 0.5;
 
 /// Judges a run by its thresholds. The result's own verdict is not looked at.
 pub fn verdict(result: &LoadResult) -> Verdict {
@@ -191,6 +193,9 @@ fn overload(result: &LoadResult) -> Vec<String> {
     if of_them(|s| s.machine.steal_share >= STEAL_SHARE) > BUSY_SECONDS {
         words.push("the hypervisor took more than a tenth of the machine".to_owned());
     }
+    if let Some(cores) = result.foreign_cores().filter(|cores| *cores > FOREIGN_CORES) {
+        words.push(format!("other programs used {} of the {} cores", number(cores), result.machine.cores));
+    }
     if let Some(late) = generator.loop_lag.quantile_us(0.99).filter(|late| *late > LATE_US) {
         words.push(format!("the load test's event loop was late: {} at p99", duration_us(late)));
     }
@@ -295,6 +300,18 @@ mod tests {
             .0,
             Outcome::Clean
         );
+    }
+
+    #[test]
+    fn a_busy_machine_says_nothing_about_latency() {
+        let slow = |r: &mut LoadResult| {
+            r.totals.video.latency.record_many_us(80_000, 1 << 40);
+            r.thresholds.max_p99_us = Some(50_000);
+            r.samples.iter_mut().for_each(|s| s.machine.busy_share = 1.0);
+        };
+        let (outcome, why) = outcome(slow);
+        assert_eq!(outcome, Outcome::GeneratorLimited);
+        assert!(why.starts_with("other programs used 1.43 of the 2 cores"), "{why}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! DTLS, without a room, a socket or a clock. Benchmarks and the test of allocations drive it packet by packet.
 mod client;
 mod publisher;
+mod relay;
 mod sinks;
 
 pub use client::Client;
@@ -9,16 +10,20 @@ pub use publisher::Publisher;
 pub use sinks::{Collecting, Counting, Sending};
 
 use exedra::engine::{Command, Engine, Event, Path, Sink};
-use exedra::ids::{Mid, PeerId, RoomId, TrackId};
+use exedra::ids::{Mid, PeerId, RoomId, ShardId, TrackId};
 use exedra::metrics::ShardMetrics;
 use exedra::peer::LocalIdentity;
 use exedra::peer::config::{CodecParameters, Feedback, ReceiveMedia, SendMedia};
 use exedra::rtp::rtcp::{self, ReportBlock, SenderInfo};
 use exedra::rtp::{Codec, Extension, ExtensionMap, Kind, PayloadType, Ssrc};
+use relay::Home;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// The publisher's shard, where there are two; and the subscribers'.
+const HOME: ShardId = ShardId(0);
+const HERE: ShardId = ShardId(1);
 const ROOM: RoomId = RoomId(1);
 const VIDEO: TrackId = TrackId(1);
 const AUDIO: TrackId = TrackId(2);
@@ -45,18 +50,22 @@ pub struct RigPlan {
     pub burst: usize,
     /// Bytes of a forwarded video packet as the UDP payload that it is on the wire.
     pub packet_len: usize,
+    /// The publisher is on a shard of its own, and its packets are relayed.
+    pub relayed: bool,
 }
 
 impl RigPlan {
     /// 1.5 Mbit/s at 30 frames a second.
     pub fn video(subscribers: usize) -> Self {
-        Self { subscribers, burst: 6, packet_len: 1_150 }
+        Self { subscribers, burst: 6, packet_len: 1_150, relayed: false }
     }
 }
 
 /// See the module. `now` is virtual: [`advance`](Self::advance) is what lets it pass.
 pub struct Rig {
+    /// The subscribers' engine; the publisher's too, unless it is on another shard.
     pub engine: Engine,
+    home: Option<Home>,
     pub metrics: Arc<ShardMetrics>,
     pub now: Instant,
     pub publisher: Publisher,
@@ -78,13 +87,22 @@ impl Rig {
         let now = Instant::now();
         let identity = LocalIdentity::generate().map_err(|e| e.to_string())?;
         let metrics = Arc::new(ShardMetrics::default());
-        let mut engine = Engine::new(now, NTP, 1, identity.clone(), Arc::clone(&metrics), SEGMENTS);
+        let new = || Engine::new(now, NTP, 1, identity.clone(), Arc::clone(&metrics), SEGMENTS);
+        let (mut engine, mut home) = match plan.relayed {
+            true => (new().on_shard(HERE, 2), Some(Home::new(new()))),
+            false => (new(), None),
+        };
+        let publishers = home.as_mut().map_or(&mut engine, |home| &mut home.engine);
         let receive = vec![receive_media("v", Kind::Video)?, receive_media("a", Kind::Audio)?];
         let remote = SocketAddr::from(([10, 1, 0, 0], 4_000));
-        let client = Client::connect(&mut engine, now, &identity, PeerId(1), remote, receive, Vec::new())?;
+        let client = Client::connect(publishers, now, &identity, PeerId(1), remote, receive, Vec::new())?;
         for (track, mid, kind) in [(VIDEO, "v", Kind::Video), (AUDIO, "a", Kind::Audio)] {
             let mid = label(mid)?;
-            engine.handle_command(now, Command::Publish { track, peer: PeerId(1), mid, kind });
+            publishers.handle_command(now, Command::Publish { track, peer: PeerId(1), mid, kind });
+            publishers.handle_command(now, Command::Relay { track, to: HERE, on: plan.relayed });
+        }
+        for (track, kind) in [(VIDEO, Kind::Video), (AUDIO, Kind::Audio)].into_iter().filter(|_| plan.relayed) {
+            engine.handle_command(now, Command::Mirror { track, room: ROOM, kind, home: HOME });
         }
         let mut subscribers = Vec::with_capacity(plan.subscribers);
         for n in 0..plan.subscribers {
@@ -95,7 +113,7 @@ impl Rig {
             }
         }
         let publisher = Publisher::new(client, plan);
-        let mut rig = Self { engine, metrics, now, publisher, subscribers, reports_due: now, events: 0 };
+        let mut rig = Self { engine, home, metrics, now, publisher, subscribers, reports_due: now, events: 0 };
         rig.warm_up(plan)?;
         Ok(rig)
     }
@@ -124,11 +142,20 @@ impl Rig {
 
     /// What the shard does with a batch from the publisher.
     pub fn deliver(&mut self, datagrams: &[Vec<u8>], sink: &mut impl Sink) {
-        let path = self.publisher_path();
-        for datagram in datagrams {
-            self.engine.handle_datagram(self.now, path, datagram);
-        }
+        self.receive(datagrams);
         self.engine.flush(self.now, sink);
+    }
+
+    /// The way in of a batch from the publisher, without what the subscribers get of it: that is for the next flush.
+    pub fn receive(&mut self, datagrams: &[Vec<u8>]) {
+        let path = self.publisher_path();
+        let engine = self.home.as_mut().map_or(&mut self.engine, |home| &mut home.engine);
+        for datagram in datagrams {
+            engine.handle_datagram(self.now, path, datagram);
+        }
+        if let Some(home) = &mut self.home {
+            home.hand_over(self.now, &mut self.engine, &mut Counting::default());
+        }
     }
 
     /// Lets time pass: what is due is done, and everybody reports once a second. Events are dropped.
@@ -136,7 +163,10 @@ impl Rig {
         self.now += time;
         if self.reports_due <= self.now {
             self.reports_due = self.now + REPORTS;
-            for (path, datagram) in self.reports() {
+            let mut reports = self.reports().into_iter();
+            let of_publisher = reports.next().map(|(_, datagram)| datagram);
+            self.receive(of_publisher.as_slice());
+            for (path, datagram) in reports {
                 self.engine.handle_datagram(self.now, path, &datagram);
             }
             self.engine.flush(self.now, sink);
@@ -150,13 +180,17 @@ impl Rig {
         if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
             self.engine.handle_timeout(self.now);
         }
-        self.engine.flush(self.now, sink);
+        match &mut self.home {
+            None => self.engine.flush(self.now, sink),
+            Some(home) => home.run_timers(self.now, &mut self.engine, sink),
+        }
     }
 
     /// Takes the engine's events, as the shard does.
     pub fn drop_events(&mut self) -> Option<Event> {
         let mut last = None;
-        while let Some(event) = self.engine.poll_event() {
+        let mut at_home = || self.home.as_mut().and_then(|home| home.engine.poll_event());
+        while let Some(event) = self.engine.poll_event().or_else(&mut at_home) {
             self.events += 1;
             last = Some(event);
         }
@@ -272,7 +306,11 @@ mod tests {
 
     #[test]
     fn a_frame_reaches_every_subscriber_as_it_was_sent() {
-        let plan = RigPlan { subscribers: 3, burst: 4, packet_len: 700 };
+        [false, true].into_iter().for_each(reaches_every_subscriber);
+    }
+
+    fn reaches_every_subscriber(relayed: bool) {
+        let plan = RigPlan { subscribers: 3, burst: 4, packet_len: 700, relayed };
         let mut rig = Rig::new(plan).expect("a rig");
         let mut sink = Collecting::default();
         let frame = rig.publisher.video_frame(false);
@@ -296,7 +334,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_again_comes_again() {
-        let mut rig = Rig::new(RigPlan { subscribers: 1, burst: 3, packet_len: 500 }).expect("a rig");
+        let mut rig = Rig::new(RigPlan { subscribers: 1, burst: 3, packet_len: 500, relayed: false }).expect("a rig");
         let mut sink = Collecting::default();
         let frame = rig.publisher.video_frame(false);
         rig.deliver(&frame, &mut sink);

@@ -59,7 +59,9 @@ impl Name {
         let called = format!("{publishers} publisher{} of {media}", if publishers == 1 { "" } else { "s" });
         match self {
             Name::Conference => format!("{subscribers} people, each publishing {media} and watching the others"),
-            Name::AudioRoom => format!("{publishers} speakers of {} kbit/s, {subscribers} listeners", options.audio_bps / 1_000),
+            Name::AudioRoom => {
+                format!("{publishers} speakers of {} kbit/s, {subscribers} listeners", options.audio_bps / 1_000)
+            }
             Name::Webinar if options.silent => format!("{subscribers} silent viewers, nobody publishes"),
             Name::Classroom | Name::Webinar => format!("{called}, {subscribers} viewers"),
             Name::JoinStorm => {

@@ -182,7 +182,8 @@ impl Options {
         // Over WHEP there is one slot of each kind.
         let limits = if self.api == Api::Whip { (1, 1) } else { limits };
         let audio = if self.audio_bps > 0 && !self.silent { publishers.min(limits.0) } else { 0 };
-        let video = if self.video_bps > 0 && name != Name::AudioRoom && !self.silent { publishers.min(limits.1) } else { 0 };
+        let video =
+            if self.video_bps > 0 && name != Name::AudioRoom && !self.silent { publishers.min(limits.1) } else { 0 };
         (audio as usize, video as usize)
     }
 
@@ -197,7 +198,10 @@ impl Options {
     pub fn check(&self, name: Name) -> Result<(), String> {
         let rooms_only = matches!(name, Name::Conference | Name::Churn | Name::Webinar);
         if self.api == Api::Whip && rooms_only {
-            return Err(format!("{} needs the room API: over WHIP and WHEP people only publish or only watch", name.text()));
+            return Err(format!(
+                "{} needs the room API: over WHIP and WHEP people only publish or only watch",
+                name.text()
+            ));
         }
         Ok(())
     }
@@ -215,7 +219,10 @@ impl Options {
     pub fn told(&self, name: Name) -> BTreeMap<String, serde_json::Value> {
         let mut told = BTreeMap::new();
         let mut tell = |key: &str, value: serde_json::Value| _ = told.insert(key.to_owned(), value);
-        tell("publishers", if name == Name::Conference { self.subscribers(name) } else { self.publishers(name) }.into());
+        tell(
+            "publishers",
+            if name == Name::Conference { self.subscribers(name) } else { self.publishers(name) }.into(),
+        );
         tell("subscribers", self.subscribers(name).into());
         tell("api", format!("{:?}", self.api).to_lowercase().into());
         tell("rate", self.rate.into());

@@ -35,10 +35,14 @@ enum Step {
     /// The next one joins.
     Joining,
     /// All have been called; until when they are waited for.
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     /// All are in.
     Steadying,
-    Measuring { until: Instant },
+    Measuring {
+        until: Instant,
+    },
     Settling,
     Over,
 }

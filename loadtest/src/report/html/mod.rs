@@ -5,7 +5,7 @@ mod tables;
 
 use super::compare::Comparison;
 use super::model::{LoadResult, Outcome};
-use super::promises::{Promise, promises};
+use super::promises::{Kept, Promise, promises};
 use super::text::{bytes, clock, count, duration_us, number, percent};
 use std::fmt::Write as _;
 
@@ -174,7 +174,12 @@ fn held(out: &mut String, promises: &[Promise]) {
     }
     out.push_str("<h2>Promised and measured</h2><table class=held><tr><th><th>promised<th>measured<th>");
     for promise in promises {
-        let (class, word) = if promise.kept { ("good", "kept") } else { ("bad", "not kept") };
+        let class = match promise.kept {
+            Kept::Yes => "good",
+            Kept::No => "bad",
+            Kept::Unclear => "same",
+        };
+        let word = promise.kept.words();
         let _ = write!(
             out,
             "<tr><td>{}<td class=n>{}<td class=n>{}<td><mark class={class}>{word}</mark>",
