@@ -180,6 +180,7 @@ pub struct Churn {
     /// first visitor came, and when the last had left.
     pub rss_early_bytes: u64,
     pub rss_late_bytes: u64,
+    /// Of the server, before the first join, and when all have left.
     pub descriptors_before: u64,
     pub descriptors_after: u64,
 }
@@ -357,12 +358,15 @@ pub struct GeneratorSample {
     pub unsent: u64,
 }
 
-/// All cores together, from /proc/stat: 1.0 is a machine that does nothing else. `steal_share` is what the hypervisor took.
+/// All cores together, from /proc/stat: 1.0 is all that the machine has. In the busy share is what interrupts took (the kernel's work for packets that it
+/// charges to nobody), and what the hypervisor took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachineSample {
     #[serde(serialize_with = "rounded")]
     pub busy_share: f64,
+    #[serde(serialize_with = "rounded")]
+    pub interrupt_share: f64,
     #[serde(serialize_with = "rounded")]
     pub steal_share: f64,
 }
@@ -547,7 +551,8 @@ impl LoadResult {
     pub fn foreign_cores(&self) -> Option<f64> {
         let measuring = || self.samples.iter().filter(|s| s.phase == Phase::Measuring);
         let seconds = measuring().count();
-        let busy = measuring().map(|s| s.machine.busy_share).sum::<f64>() / seconds.max(1) as f64;
+        let charged = |m: &MachineSample| m.busy_share - m.interrupt_share - m.steal_share;
+        let busy = measuring().map(|s| charged(&s.machine)).sum::<f64>() / seconds.max(1) as f64;
         let server = self.server.as_ref()?;
         let own = server.cpu?.share(server.measured_ms) + self.generator.cpu.share(self.generator.measured_ms);
         (seconds > 0).then(|| (busy * f64::from(self.machine.cores) - own).max(0.0))
