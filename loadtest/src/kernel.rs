@@ -219,6 +219,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods)]
     fn cpu_time_is_that_of_the_thread_and_of_the_process() {
         let (thread, process) = (ThreadCpu::now(), ProcessUsage::read(std::process::id()).unwrap());
         let until = std::time::Instant::now() + std::time::Duration::from_millis(120);

@@ -3,8 +3,7 @@ use crate::server::{Server, State};
 use loadtest::carrier::{self, CarrierConfig, Cohort, Ending, Ports, Report, Second};
 use loadtest::kernel::{MachineCpu, SocketDrops, machine};
 use loadtest::report::model::{
-    Churn, GeneratorFigures, GeneratorSample, LoadResult, Media, Phase, SCHEMA, Sample, Scenario,
-    Thresholds, Totals,
+    Churn, GeneratorFigures, GeneratorSample, LoadResult, Media, Phase, SCHEMA, Sample, Scenario, Thresholds, Totals,
 };
 use loadtest::report::verdict;
 use loadtest::scenario::{Name, Options, Script};

@@ -176,7 +176,8 @@ pub struct Churn {
     pub failed_resumes: u64,
     /// Views set, layers asked for, tracks muted.
     pub changes: u64,
-    /// Of the server, five minutes after the start (or after a tenth of a shorter run), and at the end, with as many people in.
+    /// Of the server, five minutes after the start (or after a tenth of a shorter run), and at the end, with as many people in. Descriptors: before the
+    /// first visitor came, and when the last had left.
     pub rss_early_bytes: u64,
     pub rss_late_bytes: u64,
     /// Of the server, before the first join, and when all have left.
