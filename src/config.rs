@@ -50,6 +50,8 @@ pub struct Config {
     /// A filter of `tracing_subscriber`, known to be well-formed.
     pub log: String,
     pub drain: Duration,
+    /// Media threads: a room of any size is spread over all of them.
+    pub shards: usize,
     pub limits: Limits,
     /// Doubts that are no mistakes, to be logged.
     pub warnings: Vec<String>,
@@ -68,6 +70,18 @@ pub struct Limits {
     pub audio_slots: usize,
     pub video_slots: usize,
     pub signal: signal::Limits,
+}
+
+/// More threads than this bring nothing but hand-overs.
+const MAX_SHARDS: usize = 64;
+
+fn shards(text: &str) -> Result<usize, String> {
+    if text == "auto" { Ok(processors()) } else { number(text, 1..=MAX_SHARDS) }
+}
+
+/// How many threads this machine runs at once.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS)
 }
 
 /// Why there is no configuration.
@@ -146,6 +160,7 @@ impl Check {
         let recordings = self.one("recordings", directory);
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
+        let shards = self.one("shards", shards);
         let limits = self.limits();
         let udp = udp.unwrap_or_else(default_udp);
         self.check_udp(&udp, advertise.as_deref().unwrap_or_default());
@@ -159,6 +174,7 @@ impl Check {
             recordings,
             log: log.unwrap_or_else(|| "info".into()),
             drain: drain.unwrap_or(Duration::from_secs(10)),
+            shards: shards.unwrap_or_else(processors),
             limits,
             warnings: Vec::new(),
         })

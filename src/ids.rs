@@ -36,6 +36,16 @@ number_id!(/// A peer: one transport association (ICE + DTLS + SRTP). A particip
 number_id!(/// A published track. Written `t7`; this is what the room API shows.
     TrackId, "t");
 
+/// One thread of the media engine, counted from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct ShardId(pub u16);
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 macro_rules! label_id {
     ($(#[$doc:meta])* $name:ident, $max:literal) => {
         $(#[$doc])*

@@ -98,6 +98,8 @@ drop_reasons! {
     NackUnanswerable = "nack_unanswerable",
     /// Retransmission withheld: asked again sooner than a round trip, or over budget.
     NackThrottled = "nack_throttled",
+    /// Another shard could not take it: it has more waiting than it may.
+    RelayFull = "relay_full",
     /// A datagram beyond the rate one source may have before it is authenticated.
     RateLimited = "rate_limited",
 }
@@ -125,6 +127,9 @@ pub struct ShardMetrics {
     pub keyframe_requests_out: Counter,
     pub keyframe_requests_in: Counter,
     pub peers: Counter,
+    /// Packets handed to other shards, and the batches that they were handed over in.
+    pub relayed: Counter,
+    pub relays: Counter,
     /// Turns of the shard loop, and the nanoseconds spent in them (waiting not counted).
     pub loops: Counter,
     pub loop_nanos: Counter,
@@ -152,6 +157,8 @@ impl Default for ShardMetrics {
             keyframe_requests_out: c(),
             keyframe_requests_in: c(),
             peers: c(),
+            relayed: c(),
+            relays: c(),
             loops: c(),
             loop_nanos: c(),
             loop_nanos_max: c(),

@@ -1,7 +1,7 @@
 //! The composition root: binds everything, starts the shards, the rooms' hub and HTTP, and takes it all down again.
 use crate::config::{Config, Limits};
-use crate::ids::RoomId;
-use crate::net::{self, ShardConfig, ShardHandle};
+use crate::ids::{RoomId, ShardId};
+use crate::net::{self, ShardHandle, ShardsConfig};
 use crate::peer::LocalIdentity;
 use crate::peer::sdp::SdpLimits;
 use crate::room::messages::IceServer;
@@ -39,7 +39,7 @@ pub struct RunningServer {
     stop: watch::Sender<bool>,
     http: JoinHandle<()>,
     events: JoinHandle<()>,
-    shard: thread::JoinHandle<()>,
+    shards: Vec<thread::JoinHandle<()>>,
 }
 
 /// Everything that kept the server from starting.
@@ -64,20 +64,33 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let fingerprint = identity.fingerprint().clone();
 
     let (events, events_rx) = mpsc::channel(EVENT_QUEUE);
-    let shard = ShardConfig { sockets, identity, seed: rand::random(), events };
-    let (ShardHandle { commands, metrics, addresses, .. }, shard) =
-        net::spawn(0, shard).map_err(|e| one(format!("the media thread: {e}")))?;
+    let shards = ShardsConfig { sockets, identity, seed: rand::random(), events };
+    let shards = net::spawn(shards).map_err(|e| one(format!("the media threads: {e}")))?;
+    let addresses = shards.first().map(|shard| Arc::clone(&shard.addresses)).unwrap_or_default();
+    let gso_segments = shards.iter().map(|shard| shard.gso_segments).min().unwrap_or(1);
+    let (mut commands, mut metrics, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    for ShardHandle { commands: to, metrics: of, thread, .. } in shards {
+        commands.push(to);
+        metrics.push(of);
+        threads.push(thread);
+    }
     let candidates = candidates(&addresses, &config.advertise, &interfaces());
     let settings = room_settings(&config, RoomSettings::new(fingerprint, candidates.clone()));
 
-    let hub = Hub::new(make_room(settings), config.limits.rooms, vec![commands], Arc::default());
+    let hub = Hub::new(make_room(settings), config.limits.rooms, commands, Arc::default());
     let events = tokio::spawn(dispatch(hub.clone(), events_rx));
     let (stop, stopped) = watch::channel(false);
     let signal = signal_settings(&config);
-    let http = tokio::spawn(Signal::new(signal, hub.clone(), vec![metrics]).serve(listener, stopped));
+    let http = tokio::spawn(Signal::new(signal, hub.clone(), metrics).serve(listener, stopped));
     let udp_addrs = addresses.to_vec();
-    tracing::info!(%http_addr, ?udp_addrs, ?candidates, "started");
-    Ok(RunningServer { http_addr, udp_addrs, candidates, hub, drain: config.drain, stop, http, events, shard })
+    if gso_segments == 1 {
+        tracing::warn!(
+            "this kernel sends one datagram for each system call (no UDP GSO): a packet costs several times as much"
+        );
+    }
+    tracing::info!(%http_addr, ?udp_addrs, ?candidates, shards = threads.len(), "started");
+    let drain = config.drain;
+    Ok(RunningServer { http_addr, udp_addrs, candidates, hub, drain, stop, http, events, shards: threads })
 }
 
 impl RunningServer {
@@ -100,10 +113,10 @@ impl RunningServer {
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(LAST_WORDS, self.http).await;
         self.events.abort();
-        // The shard ends with the last sender of commands, which the hub holds.
+        // The shards end with the last sender of commands, which the hub holds.
         drop(self.hub);
-        let shard = self.shard;
-        let ended = tokio::task::spawn_blocking(move || shard.join().is_ok());
+        let shards = self.shards;
+        let ended = tokio::task::spawn_blocking(move || shards.into_iter().all(|shard| shard.join().is_ok()));
         let _ = tokio::time::timeout(LAST_WORDS, ended).await;
     }
 }
@@ -149,14 +162,15 @@ impl Signals {
     }
 }
 
-async fn bind(config: &Config) -> Result<(TcpListener, Vec<UdpSocket>), StartError> {
+/// The sockets of each shard.
+async fn bind(config: &Config) -> Result<(TcpListener, Vec<Vec<UdpSocket>>), StartError> {
     let mut reasons = Vec::new();
     let listener = TcpListener::bind(config.http).await;
     let listener = listener.map_err(|e| reasons.push(cannot_bind("--http", config.http, &e))).ok();
-    let mut sockets = Vec::new();
+    let mut sockets: Vec<Vec<UdpSocket>> = (0..config.shards).map(|_| Vec::new()).collect();
     for address in &config.udp {
-        match net::bind(*address) {
-            Ok(socket) => sockets.push(socket),
+        match net::bind(*address, config.shards) {
+            Ok(all) => sockets.iter_mut().zip(all).for_each(|(shard, socket)| shard.push(socket)),
             Err(e) if lacks_ipv6(*address, &e) && config.udp.len() > 1 => {
                 tracing::warn!("no media over IPv6: {address} cannot be bound: {e}");
             }
@@ -186,9 +200,9 @@ fn lacks_ipv6(address: SocketAddr, error: &std::io::Error) -> bool {
     address.is_ipv6() && address.ip().is_unspecified() && (no_family || error.kind() == ErrorKind::AddrNotAvailable)
 }
 
-async fn dispatch(hub: Hub, mut events: mpsc::Receiver<crate::engine::Event>) {
-    while let Some(event) = events.recv().await {
-        hub.dispatch(event);
+async fn dispatch(hub: Hub, mut events: mpsc::Receiver<(ShardId, crate::engine::Event)>) {
+    while let Some((shard, event)) = events.recv().await {
+        hub.dispatch(shard, event);
     }
 }
 

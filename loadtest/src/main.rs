@@ -1,138 +1,163 @@
-//! Puts load on a server over its room API, and says what became of every packet.
+//! Puts load on a server, and says what became of every packet.
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "this is where time comes from")]
-mod call;
-mod report;
+mod floor_command;
+mod run;
 mod server;
 
-use call::{Phase, Plan};
-use clap::{Parser, ValueEnum};
-use exedra::peer::LocalIdentity;
-use loadtest::client::{Epoch, TrackConfig};
-use report::Report;
+use clap::Parser;
+use loadtest::report::limit::{self, Controller, StepResult};
+use loadtest::report::model::{LoadResult, Thresholds};
+use loadtest::report::output::ReportArgs;
+use loadtest::report::view::View;
+use loadtest::scenario::{Name, Options};
 use server::Server;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::watch;
-use tokio::task::LocalSet;
-use tokio::time::sleep;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A call with synthetic media: each packet says whose it is and when it was sent, so that every loss is seen and every latency
-/// measured. The figures go to stdout as JSON, a summary to stderr. Exit code 1: packets were lost for good, a stream was broken, or
-/// somebody got nothing.
+/// A call with synthetic media, by real protocol clients on one thread: each packet says whose it is and when it was sent, so that every loss is seen
+/// and every latency measured.
+///
+/// `loadtest floor --help`: what sealing and sending alone costs this machine.
+///
+/// Exit codes: 0 all is well; 1 the server failed (loss, silence, faults, a threshold); 2 it could not run; 3 worse than --compare;
+/// 4 the load test itself could not keep up, which says nothing about the server.
 #[derive(Parser, Clone)]
+#[command(name = "loadtest", version)]
 struct Args {
-    scenario: Scenario,
-    /// classroom: how many watch. conference: how many take part.
-    #[arg(long, default_value_t = 50)]
-    subscribers: usize,
-    /// Seconds to measure, once all have joined.
-    #[arg(long, default_value_t = 10)]
-    duration: u64,
-    /// Where the server's HTTP is. Without it a server is started on loopback, from the program beside this one, and its CPU time measured.
-    #[arg(long)]
+    scenario: Name,
+    #[command(flatten)]
+    options: Options,
+    /// Where the server's HTTP is (http://host:port). Without it a server is started on loopback, from the program beside this one.
+    #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// The room to join.
-    #[arg(long, default_value = "loadtest")]
-    room: String,
-    /// People who join in one second.
-    #[arg(long, default_value_t = 50)]
-    rate: u32,
-    /// Bits a second of each camera, at 25 frames a second.
-    #[arg(long, default_value_t = 1_200_000)]
-    video_bps: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Scenario {
-    /// One publishes microphone and camera, all others watch.
-    Classroom,
-    /// Everybody publishes and watches everybody.
-    Conference,
+    /// The process id of the server, if it is on this machine: its CPU and memory are measured.
+    #[arg(long, value_name = "PID", requires = "server")]
+    server_pid: Option<u32>,
+    /// Another option for the server that is started here, as --server-arg=--log=debug. Can be given again.
+    #[arg(long, value_name = "ARG", conflicts_with = "server", allow_hyphen_values = true)]
+    server_arg: Vec<String>,
+    /// Measure the floor as well, in the same run: what the same packets cost when they are sealed and sent, and nothing else. It takes some ten seconds.
+    #[arg(long)]
+    floor: bool,
+    /// Raise the load until packets are lost or late, and say what gave way. Each step gets a server of its own, unless --server is given.
+    #[arg(long)]
+    find_limit: bool,
+    /// --find-limit: no step is larger.
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    max_load: u64,
+    #[command(flatten)]
+    report: ReportArgs,
 }
 
 fn main() -> ExitCode {
+    loadtest::floor::serve_if_asked();
+    if std::env::args().nth(1).is_some_and(|scenario| scenario == floor_command::NAME) {
+        return floor_command::run(std::env::args().skip(1));
+    }
     let args = Args::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error.to_string()),
-    };
-    match LocalSet::new().block_on(&runtime, run(args)) {
-        Ok(report) => {
-            println!("{}", report.json());
-            eprintln!("{}", report.summary());
-            if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let stop = Arc::new(AtomicBool::new(false));
+    watch_signals(&stop);
+    match load(&args, &stop) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
         }
-        Err(error) => failed(&error),
     }
 }
 
-fn failed(error: &str) -> ExitCode {
-    eprintln!("{error}");
-    ExitCode::from(2)
-}
-
-async fn run(args: Args) -> Result<Report, String> {
-    let server = Server::find_or_start(args.server.as_deref()).await?;
-    let identity = LocalIdentity::generate().map_err(|e| e.to_string())?;
-    let epoch = Epoch { start: Instant::now(), ntp: ntp_now() };
-    let (phase, phases) = watch::channel(Phase::Run);
-    let mut calls = Vec::new();
-    let pause = Duration::from_secs(1) / args.rate.max(1);
-    for id in 0..people(&args) {
-        let plan = Plan {
-            http: server.http.clone(),
-            room: args.room.clone(),
-            id,
-            publish: tracks(&args, id),
-            expects: expected(&args, id),
-            epoch,
-            identity: identity.clone(),
+fn load(args: &Args, stop: &Arc<AtomicBool>) -> Result<u8, String> {
+    let output = args.report.clone().open()?;
+    let mut view = View::stderr();
+    let mut play = |options: &Options, thresholds: Thresholds| {
+        let mut server = match &args.server {
+            Some(url) => Server::find(url, args.server_pid)?,
+            None => Server::start(&args.server_arg)?,
         };
-        calls.push(tokio::task::spawn_local(call::run(plan, phases.clone())));
-        sleep(pause).await;
+        let expected = args.scenario.expected_time(options).as_millis() as u64;
+        view.begin(&format!("{}: {}", args.scenario.text(), args.scenario.summary(options)), expected);
+        let result = run::run(args.scenario, options, thresholds, &mut server, stop, &mut |sample| view.update(sample));
+        result.map_err(|error| match server.log() {
+            Some(log) => format!("{error} (the server's log: {})", log.display()),
+            None => error,
+        })
+    };
+    let mut result = if args.find_limit {
+        find_limit(args, stop, &mut play)?
+    } else {
+        play(&args.options, args.report.thresholds(Thresholds::default()))?
+    };
+    if args.floor && !stop.load(Ordering::Relaxed) {
+        view.note("measuring the floor");
+        let floor = floor_command::of(&result)?;
+        if let Some(server) = &mut result.server {
+            server.floor = floor;
+        }
     }
-    sleep(Duration::from_secs(2)).await;
-    let before = server.usage().await;
-    sleep(Duration::from_secs(args.duration)).await;
-    let after = server.usage().await;
-    // Nothing more is sent; what is on its way, or was asked for again, still comes.
-    let _ = phase.send(Phase::Settle);
-    sleep(Duration::from_millis(1_500)).await;
-    let _ = phase.send(Phase::End);
-    let mut results = Vec::new();
-    for call in calls {
-        results.push(call.await.map_err(|e| e.to_string())??);
-    }
-    Ok(Report::new(&format!("{:?}", args.scenario).to_lowercase(), args.duration, &results, before.zip(after)))
+    output.finish(&result)
 }
 
-fn people(args: &Args) -> u32 {
-    let subscribers = args.subscribers as u32;
-    match args.scenario {
-        Scenario::Classroom => subscribers + 1,
-        Scenario::Conference => subscribers,
+/// Runs one load after the other until the limit is known. The result is that of the highest load that was carried, or of the last.
+fn find_limit(
+    args: &Args,
+    stop: &AtomicBool,
+    play: &mut dyn FnMut(&Options, Thresholds) -> Result<LoadResult, String>,
+) -> Result<LoadResult, String> {
+    let name = args.scenario;
+    let start = match name {
+        Name::JoinStorm | Name::Churn => args.options.storm_rate(name),
+        _ => args.options.subscribers(name),
+    };
+    let mut controller = Controller::new(name.unit(), start.into(), args.max_load);
+    let mut best: Option<LoadResult> = None;
+    while let Some(step) = controller.next().filter(|_| !stop.load(Ordering::Relaxed)) {
+        let result = play(&name.with_load(&args.options, step.load), args.report.thresholds(limit::thresholds()))?;
+        let outcome = StepResult::of(step, &result);
+        let better = outcome.passed && best.as_ref().is_none_or(|best| !passed(best) || load_of(best) < step.load);
+        if better || best.is_none() {
+            best = Some(result);
+        }
+        controller.finished(outcome);
     }
+    let mut result = best.ok_or("stopped before the first step")?;
+    result.limit = Some(controller.limit());
+    Ok(result)
 }
 
-fn tracks(args: &Args, id: u32) -> Vec<TrackConfig> {
-    let camera = TrackConfig::camera(args.video_bps / 8 / 25).every(Duration::from_millis(40));
-    match args.scenario {
-        Scenario::Classroom if id > 0 => Vec::new(),
-        _ => vec![TrackConfig::microphone(), camera],
-    }
+fn passed(result: &LoadResult) -> bool {
+    result.verdict.outcome == loadtest::report::model::Outcome::Clean
 }
 
-/// How many slots of each kind are to get something.
-fn expected(args: &Args, id: u32) -> usize {
-    match args.scenario {
-        Scenario::Classroom => usize::from(id > 0),
-        Scenario::Conference => args.subscribers.saturating_sub(1),
-    }
+fn load_of(result: &LoadResult) -> u64 {
+    let number = |key: &str| result.scenario.options.get(key).and_then(serde_json::Value::as_u64);
+    number("stormRate").or_else(|| number("subscribers")).unwrap_or(0)
 }
 
-/// The time as NTP has it (RFC 3550 section 4).
-fn ntp_now() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    ((since_1970.as_secs() + 2_208_988_800) << 32) + ((u64::from(since_1970.subsec_nanos()) << 32) / 1_000_000_000)
+/// Ctrl-C and SIGTERM end the run, with its figures so far; a second one ends the program.
+fn watch_signals(stop: &Arc<AtomicBool>) {
+    let stop = Arc::clone(stop);
+    let watch = move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if stop.swap(true, Ordering::Relaxed) {
+                    std::process::exit(2);
+                }
+            }
+        });
+    };
+    // Without it Ctrl-C simply ends the program.
+    let _ = std::thread::Builder::new().name("signals".into()).spawn(watch);
 }

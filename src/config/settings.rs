@@ -115,6 +115,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "10s",
         "How long a SIGTERM waits for rooms to end before it closes them. A second signal does not wait",
     ),
+    row(
+        OPERATION,
+        "shards",
+        One("N"),
+        "auto",
+        "Threads that carry media: a number, or auto for one for each processor. A room of any size is spread over all of them",
+    ),
     row(LIMITS, "max-rooms", One("N"), "1000", "Rooms at a time"),
     row(LIMITS, "max-participants", One("N"), "5000", "Participants in a room"),
     row(

@@ -1,5 +1,5 @@
 //! What crosses into the engine (`Command`) and out of it (`Event`).
-use crate::ids::{Mid, PeerId, Rid, RoomId, TrackId};
+use crate::ids::{Mid, PeerId, Rid, RoomId, ShardId, TrackId};
 use crate::peer::config::PeerConfig;
 use crate::rtp::{Codec, Kind};
 
@@ -41,6 +41,19 @@ pub enum Command {
         peer: PeerId,
         mid: Mid,
         track: Option<TrackId>,
+    },
+    /// A track of another shard that peers of this one are to get. `Unpublish` ends it.
+    Mirror {
+        track: TrackId,
+        room: RoomId,
+        kind: Kind,
+        home: ShardId,
+    },
+    /// Whether the packets of a track of this shard go to shard `to`, which mirrors it.
+    Relay {
+        track: TrackId,
+        to: ShardId,
+        on: bool,
     },
     /// Answered by `Event::Stats` with the same token.
     Stats {

@@ -1,7 +1,7 @@
 //! Commands: what the room wants of the engine. Each computes the wanted state and moves towards it; a second one does nothing.
 use super::peer::{Counts, Peer, Remb, Slot};
-use super::speakers::Level;
-use super::{Command, Engine, Event, Track};
+use super::relay::Place;
+use super::{Command, Engine, Event, Owner, Track};
 use crate::ids::{Mid, PeerId, RoomId, TrackId};
 use crate::peer::association::Association;
 use crate::peer::config::{PeerConfig, ReceiveMedia, SendMedia};
@@ -27,6 +27,8 @@ impl Engine {
             Command::Unpublish { track } => self.unpublish(track),
             Command::SetMuted { track, muted } => self.set_muted(track, muted),
             Command::Bind { peer, mid, track } => self.bind(now, peer, &mid, track),
+            Command::Mirror { track, room, kind, home } => self.mirror(track, room, kind, home),
+            Command::Relay { track, to, on } => self.set_relay(track, to, on),
             Command::Stats { peer, token } => self.tell_stats(now, peer, token),
         }
         self.at_work = None;
@@ -121,9 +123,12 @@ impl Engine {
             return;
         }
         peer.ufrags.push(ufrag.into());
-        self.ufrags.insert(ufrag.into(), index);
-        if peer.ufrags.len() > MAX_UFRAGS {
-            self.ufrags.remove(&peer.ufrags.remove(0));
+        let forgotten = (peer.ufrags.len() > MAX_UFRAGS).then(|| peer.ufrags.remove(0));
+        self.ufrags.insert(ufrag.into(), Place::Here(index));
+        self.announce_ufrag(ufrag, true);
+        if let Some(forgotten) = forgotten {
+            self.ufrags.remove(&forgotten);
+            self.announce_ufrag(&forgotten, false);
         }
     }
 
@@ -158,14 +163,12 @@ impl Engine {
         }
         self.batch.peers.retain(|&p| p != index);
         let mut peer = self.peers.remove(index);
-        for path in &peer.paths {
-            // Somebody else may have come to this address since.
-            if self.paths.get(&(path.socket, path.remote)) == Some(&index) {
-                self.paths.remove(&(path.socket, path.remote));
-            }
+        for &path in &peer.paths {
+            self.forget_path(index, path);
         }
         for ufrag in &peer.ufrags {
             self.ufrags.remove(ufrag);
+            self.announce_ufrag(ufrag, false);
         }
         peer.association.close(now);
         self.last_words(peer);
@@ -196,19 +199,11 @@ impl Engine {
             self.unpublish(before);
         }
         let room = self.peers[owner].room;
-        let track = self.tracks.insert(Track {
-            id,
-            room,
-            peer: owner,
-            kind,
-            muted: false,
-            streams: Vec::new(),
-            best: None,
-            subscribers: Vec::new(),
-            told: None,
-            level: Level::default(),
-        });
+        let track = self.tracks.insert(Track::new(id, room, kind, Owner::Peer(owner)));
         self.track_ids.insert(id, track);
+        if let Some(media) = self.rooms.get_mut(&room).filter(|_| kind == Kind::Audio) {
+            media.audio.push(track);
+        }
         self.peers[owner].published.push((mid.clone(), track));
         // Packets may have come before the command did.
         let media = self.peers[owner].receive.iter().position(|m| m.mid == mid);
@@ -220,7 +215,7 @@ impl Engine {
         }
     }
 
-    fn unpublish(&mut self, id: TrackId) {
+    pub(super) fn unpublish(&mut self, id: TrackId) {
         let Some(index) = self.track_ids.remove(&id) else { return };
         let track = self.tracks.remove(index);
         for (peer, slot) in track.subscribers {
@@ -229,12 +224,19 @@ impl Engine {
             slot.told = None;
             slot.forwarder.set_target(None, false);
         }
+        let Owner::Peer(owner) = track.owner else {
+            // A mirrored stream belongs to nobody else.
+            return track.streams.into_iter().for_each(|at| self.forget_mirrored(at));
+        };
         for stream in track.streams {
             if let Some(stream) = self.streams.get_mut(stream) {
                 stream.track = None;
             }
         }
-        self.peers[track.peer].published.retain(|&(_, t)| t != index);
+        self.peers[owner].published.retain(|&(_, t)| t != index);
+        if let Some(media) = self.rooms.get_mut(&track.room) {
+            media.audio.retain(|&t| t != index);
+        }
     }
 
     fn set_muted(&mut self, id: TrackId, muted: bool) {
@@ -250,10 +252,9 @@ impl Engine {
         }
         if track.kind == Kind::Video
             && !muted
-            && let Some(best) = track.best
+            && let (Some(best), Owner::Peer(owner)) = (track.best, track.owner)
         {
             streams[best].keyframes.want();
-            let owner = track.peer;
             self.touch(owner);
         }
     }

@@ -1,5 +1,6 @@
 //! From a datagram to the peer that it is for: by address, and for STUN by the user name fragment.
 use super::peer::MAX_SSRCS;
+use super::relay::Place;
 use super::{Engine, Event};
 use crate::engine::api::PeerFailure;
 use crate::metrics::DropReason;
@@ -15,21 +16,49 @@ impl Engine {
     pub fn handle_datagram(&mut self, now: Instant, path: Path, datagram: &[u8]) {
         self.metrics.datagrams_in.add(1);
         self.metrics.bytes_in.add(datagram.len() as u64);
-        if let Err(reason) = self.dispatch(now, path, datagram) {
+        let kind = classify(datagram);
+        let result = self.place(kind, path, datagram).and_then(|place| match place {
+            Place::Here(index) => self.dispatch(now, index, kind, path, datagram),
+            Place::There(shard) => self.hand_over(shard, path, datagram),
+        });
+        self.dispatched(path, result);
+    }
+
+    /// As [`handle_datagram`](Self::handle_datagram), of one that another shard received. It goes no further than here.
+    pub(super) fn handle_handed_over(&mut self, now: Instant, path: Path, datagram: &[u8]) {
+        let kind = classify(datagram);
+        let result = self.place(kind, path, datagram).and_then(|place| match place {
+            Place::Here(index) => self.dispatch(now, index, kind, path, datagram),
+            Place::There(_) => Err(DropReason::UnknownPeer),
+        });
+        self.dispatched(path, result);
+    }
+
+    fn dispatched(&mut self, path: Path, result: Result<(), DropReason>) {
+        if let Err(reason) = result {
             tracing::trace!(%reason, from = %path.remote, "dropped");
             self.drop_packet(reason);
         }
         self.at_work = None;
     }
 
-    fn dispatch(&mut self, now: Instant, path: Path, datagram: &[u8]) -> Result<(), DropReason> {
-        let kind = classify(datagram);
-        let index = match kind {
-            Datagram::Unknown => return Err(DropReason::NotMedia),
+    fn place(&self, kind: Datagram, path: Path, datagram: &[u8]) -> Result<Place, DropReason> {
+        match kind {
+            Datagram::Unknown => Err(DropReason::NotMedia),
             // A check names its peer: an address may have been another's, and a new address is how paths change.
-            Datagram::Stun => self.peer_by_ufrag(datagram)?,
-            _ => *self.paths.get(&(path.socket, path.remote)).ok_or(DropReason::UnknownPeer)?,
-        };
+            Datagram::Stun => self.place_by_ufrag(datagram),
+            _ => self.paths.get(&(path.socket, path.remote)).copied().ok_or(DropReason::UnknownPeer),
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        now: Instant,
+        index: usize,
+        kind: Datagram,
+        path: Path,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
         let peer = self.peers.get_mut(index).ok_or(DropReason::UnknownPeer)?;
         self.at_work = Some(peer.room);
         peer.counts.datagrams_in += 1;
@@ -49,9 +78,17 @@ impl Engine {
         }
     }
 
-    fn peer_by_ufrag(&self, datagram: &[u8]) -> Result<usize, DropReason> {
+    fn place_by_ufrag(&self, datagram: &[u8]) -> Result<Place, DropReason> {
         let ufrag = stun::username_local_ufrag(datagram).ok_or(DropReason::StunMalformed)?;
         self.ufrags.get(ufrag).copied().ok_or(DropReason::UnknownPeer)
+    }
+
+    /// The address is no more this peer's. Somebody else may have come to it since.
+    pub(super) fn forget_path(&mut self, index: usize, path: Path) {
+        if self.paths.get(&(path.socket, path.remote)) == Some(&Place::Here(index)) {
+            self.paths.remove(&(path.socket, path.remote));
+            self.announce_path(path, false);
+        }
     }
 
     /// Takes up what the association has to say.
@@ -78,13 +115,12 @@ impl Engine {
                 }
                 AssociationEvent::PathAdded(path) => {
                     peer.paths.push(path);
-                    self.paths.insert((path.socket, path.remote), index);
+                    self.paths.insert((path.socket, path.remote), Place::Here(index));
+                    self.announce_path(path, true);
                 }
                 AssociationEvent::PathRemoved(path) => {
                     peer.paths.retain(|known| *known != path);
-                    if self.paths.get(&(path.socket, path.remote)) == Some(&index) {
-                        self.paths.remove(&(path.socket, path.remote));
-                    }
+                    self.forget_path(index, path);
                 }
                 AssociationEvent::PathSelected(path) => {
                     tracing::debug!(path = %path.remote, socket = path.socket, "path");

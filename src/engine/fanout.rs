@@ -2,7 +2,7 @@
 use super::api::SlotState;
 use super::peer::{Peer, Repair, Slot};
 use super::stream::ReceiveStream;
-use super::{Engine, Event, Sink, Transmit};
+use super::{Batch, Engine, Event, Sink, Transmit};
 use crate::egress::segments::{Job, Limits, MAX_PADDING, Run, next_run};
 use crate::forward::{self, Offsets};
 use crate::metrics::DropReason;
@@ -45,8 +45,10 @@ impl Engine {
         for (path, datagram) in self.farewells.drain(..) {
             sink.transmit(Transmit { path, contents: &datagram, segment_size: None });
         }
+        // Others wait for these, and what follows may take a while.
+        self.flush_relays(sink);
+        self.release_streams(now);
         self.collect_subscribers();
-        let streams = std::mem::take(&mut self.batch.streams);
         // Peers may be touched while others are flushed (a keyframe is asked for): the list is walked by index.
         let mut next = 0;
         while let Some(&index) = self.batch.peers.get(next) {
@@ -54,20 +56,42 @@ impl Engine {
             self.flush_peer(now, index, sink);
         }
         self.batch.peers.clear();
-        for &stream in &streams {
-            if let Some(stream) = self.streams.get_mut(stream) {
+        let Self { batch, streams, .. } = self;
+        for stream in batch.due.drain(..) {
+            if let Some(stream) = streams.get_mut(stream) {
                 stream.fresh.clear();
             }
         }
-        self.batch.streams = streams;
-        self.batch.streams.clear();
         self.at_work = None;
+        self.flush_relays(sink);
+    }
+
+    /// Chooses the streams whose packets go now; the others wait for more.
+    fn release_streams(&mut self, now: Instant) {
+        let Self { batch, streams, tracks, .. } = self;
+        let Batch { streams: waiting, due, held_until, .. } = batch;
+        *held_until = None;
+        waiting.retain(|&at| {
+            let Some(stream) = streams.get_mut(at) else { return false };
+            let subscribers = stream.track.and_then(|t| tracks.get(t)).map_or(0, |t| t.subscribers.len());
+            match stream.hold.until(now, stream.fresh.len(), subscribers) {
+                Some(until) => {
+                    *held_until = Some(held_until.map_or(until, |earliest| earliest.min(until)));
+                    true
+                }
+                None => {
+                    stream.hold.release();
+                    due.push(at);
+                    false
+                }
+            }
+        });
     }
 
     /// Notes for each subscriber which of its slots have something to get.
     fn collect_subscribers(&mut self) {
         let Self { batch, streams, tracks, peers, .. } = self;
-        for &at in &batch.streams {
+        for &at in &batch.due {
             let Some(track) = streams.get(at).and_then(|s| s.track).and_then(|t| tracks.get(t)) else { continue };
             for &(index, slot) in &track.subscribers {
                 let Some(peer) = peers.get_mut(index) else { continue };

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Longer SRTP packets are dropped. An Ethernet frame carries 1,500 bytes.
 pub(super) const MAX_PACKET: usize = 2_048;
+/// A retransmission may be ahead of all that has come by so many packets: those before it are lost, too.
+const MAX_REPAIR_AHEAD: u64 = 256;
 /// The first receiver report: soon, so that the publisher knows its round trip.
 const FIRST_REPORT: Duration = Duration::from_millis(500);
 
@@ -113,6 +115,10 @@ impl Engine {
             return Err(DropReason::UnknownPayloadType);
         };
         let seq = stream.extender.extend(u16::from_be_bytes(osn)).ok_or(DropReason::TooOld)?;
+        // Nobody asks for what is far ahead; taken for true, it would make everything that is to come too old.
+        if stream.extender.highest().is_some_and(|highest| seq.0 > highest.0 + MAX_REPAIR_AHEAD) {
+            return Err(DropReason::RtxMalformed);
+        }
         if stream.history.contains(seq) {
             return Err(DropReason::Duplicate);
         }
@@ -149,42 +155,43 @@ impl Engine {
         let clock = &self.peers[index].clock;
         let captured_at = stream.clock.captured_at(clock, packet.timestamp).unwrap_or(now);
         stream.history.commit(seq, len, now, StoredInfo { packet, captured_at })?;
-        stream.extender.accept(seq);
         if let Some(nack) = &mut stream.nack {
             nack.handle_packet(now, seq);
         }
-        // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
-        if stream.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
-            stream.keyframes.satisfied();
-            if let Some(nack) = &mut stream.nack {
-                nack.forget_before(seq);
-            }
-        }
-        stream.codec = packet.codec;
         let was_silent = !stream.is_live(now);
-        stream.last_arrival = now;
-        stream.packets += 1;
-        stream.bytes += len as u64;
-        stream.rate.add(now, len);
+        stream.note_stored(now, seq, &packet, len);
         self.metrics.rtp_in.add(1);
         let Some(track_index) = stream.track else { return Err(DropReason::Unwanted) };
         if was_silent || self.tracks[track_index].best.is_none() {
             self.choose_best(now, track_index);
         }
-        let Self { tracks, streams, batch, .. } = self;
+        let Self { tracks, streams, .. } = self;
         let (track, stream) = (&mut tracks[track_index], &mut streams[at]);
+        if !track.muted {
+            note_level(track, stream, seq, now);
+            let (room, kind, mirrored) = (track.room, track.kind, !track.mirrors.is_empty());
+            if kind == Kind::Audio {
+                self.note_audio(now, room);
+            }
+            if mirrored {
+                self.relay_packet(track_index, at, seq);
+            }
+        }
+        self.put_on_its_way(now, at, seq)
+    }
+
+    /// Sees to it that the packet goes to this shard's subscribers with the next flush.
+    pub(super) fn put_on_its_way(&mut self, _now: Instant, at: usize, seq: SeqNo) -> Result<(), DropReason> {
+        let Self { tracks, streams, batch, .. } = self;
+        let stream = &mut streams[at];
+        let track = stream.track.and_then(|t| tracks.get(t)).ok_or(DropReason::Unwanted)?;
         if track.muted {
             return Err(DropReason::Muted);
         }
-        let room = track.room;
-        note_level(track, stream, seq, now);
         if stream.fresh.is_empty() {
             batch.streams.push(at);
         }
         stream.fresh.push(seq);
-        if track.kind == Kind::Audio {
-            self.note_audio(now, room);
-        }
         Ok(())
     }
 
@@ -213,7 +220,12 @@ impl Engine {
         if peer.ssrcs.len() >= MAX_SSRCS {
             return Err(DropReason::TooManySsrcs);
         }
-        let at = media_of(&peer.receive, header, datagram).ok_or(DropReason::UnknownSsrc)?;
+        // An m-line that has the stream it declared takes no other for its own.
+        let served = |at: usize| {
+            let own = peer.streams().into_iter().map(|s| &self.streams[s]).filter(|s| s.media == at);
+            own.into_iter().any(|s| peer.receive[at].ssrcs.iter().any(|d| d.ssrc == s.ssrc))
+        };
+        let at = media_of(&peer.receive, header, datagram, served).ok_or(DropReason::UnknownSsrc)?;
         let media = &peer.receive[at];
         match meaning(media, header.payload_type).ok_or(DropReason::UnknownPayloadType)? {
             Meaning::Media(parameters) => {
@@ -325,19 +337,29 @@ fn meaning(media: &ReceiveMedia, payload_type: PayloadType) -> Option<Meaning<'_
 }
 
 /// The m-line of a packet: by its mid, by a declared SSRC, or because only one m-line has its payload type.
-fn media_of(receive: &[ReceiveMedia], header: &Header, datagram: &[u8]) -> Option<usize> {
-    let by_mid = receive.iter().position(|media| {
-        let id = media.extensions.id(Extension::Mid);
-        id.and_then(|id| header.extension(datagram, id)) == Some(media.mid.as_str().as_bytes())
-    });
+///
+/// `served` says whether an m-line has the stream already that it declared. A packet that names an m-line, or comes for one, that
+/// is negotiated but not yet known here must not be taken for another's of the same payload type.
+fn media_of(
+    receive: &[ReceiveMedia],
+    header: &Header,
+    datagram: &[u8],
+    served: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let named =
+        |media: &ReceiveMedia| media.extensions.id(Extension::Mid).and_then(|id| header.extension(datagram, id));
+    let by_mid = receive.iter().position(|media| named(media) == Some(media.mid.as_str().as_bytes()));
     let declares =
         |media: &ReceiveMedia| media.ssrcs.iter().any(|d| d.ssrc == header.ssrc || d.rtx == Some(header.ssrc));
     let by_ssrc = || receive.iter().position(declares);
     let by_payload_type = || {
+        if receive.iter().any(|media| named(media).is_some()) {
+            return None;
+        }
         let mut fitting =
             receive.iter().enumerate().filter(|(_, m)| m.active && meaning(m, header.payload_type).is_some());
         let (first, _) = fitting.next()?;
-        fitting.next().is_none().then_some(first)
+        (fitting.next().is_none() && !served(first)).then_some(first)
     };
     by_mid.or_else(by_ssrc).or_else(by_payload_type)
 }

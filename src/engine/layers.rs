@@ -1,6 +1,6 @@
 //! Which stream of a track is forwarded: the best that is live. And when a stream or a track is live at all.
 use super::stream::STREAM_SILENCE;
-use super::{Engine, Event};
+use super::{Engine, Event, Owner};
 use crate::engine::api::SlotState;
 use crate::ids::Rid;
 use crate::rtp::codec::Kind;
@@ -23,7 +23,7 @@ impl Engine {
 
     pub(super) fn detach_stream(&mut self, stream: usize) {
         let Some(track) = self.streams[stream].track.take() else { return };
-        let track = &mut self.tracks[track];
+        let Some(track) = self.tracks.get_mut(track) else { return };
         track.streams.retain(|&s| s != stream);
         if track.best == Some(stream) {
             track.best = None;
@@ -49,10 +49,15 @@ impl Engine {
         self.tracks[at].best = best;
         self.tell_track(now, at);
         if changed {
-            for n in 0..self.tracks[at].subscribers.len() {
-                let (peer, slot) = self.tracks[at].subscribers[n];
-                self.aim_slot(now, peer, slot, true);
-            }
+            self.aim_subscribers(now, at);
+        }
+    }
+
+    /// The track is shown by another stream from now on.
+    pub(super) fn aim_subscribers(&mut self, now: Instant, track: usize) {
+        for n in 0..self.tracks[track].subscribers.len() {
+            let (peer, slot) = self.tracks[track].subscribers[n];
+            self.aim_slot(now, peer, slot, true);
         }
     }
 
@@ -72,7 +77,7 @@ impl Engine {
     }
 
     /// Points a slot at the stream that its track is shown by, and asks for a keyframe if it needs one.
-    pub(super) fn aim_slot(&mut self, _now: Instant, index: usize, at: usize, seamless: bool) {
+    pub(super) fn aim_slot(&mut self, now: Instant, index: usize, at: usize, seamless: bool) {
         let Self { peers, tracks, streams, .. } = self;
         let peer = &mut peers[index];
         let slot = &mut peer.slots[at];
@@ -85,12 +90,12 @@ impl Engine {
             self.events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track: track.id, state });
         }
         if peer.connected && slot.forwarder.awaits_keyframe() {
-            self.want_keyframe(index, at);
+            self.want_keyframe(now, index, at);
         }
     }
 
     /// Asks the publisher of what the slot waits for (or shows) for a keyframe.
-    pub(super) fn want_keyframe(&mut self, index: usize, at: usize) {
+    pub(super) fn want_keyframe(&mut self, now: Instant, index: usize, at: usize) {
         let Self { peers, tracks, streams, .. } = self;
         let slot = &peers[index].slots[at];
         let Some(track) = slot.track.and_then(|t| tracks.get(t)).filter(|t| t.kind == Kind::Video && !t.muted) else {
@@ -98,10 +103,13 @@ impl Engine {
         };
         let wanted = slot.forwarder.target().or(slot.forwarder.current());
         let Some(wanted) = wanted else { return };
-        let publisher = track.peer;
+        let (owner, id) = (track.owner, track.id);
         if let Some(stream) = streams.get_mut(wanted.index as usize).filter(|s| s.key == wanted) {
             stream.keyframes.want();
-            self.touch(publisher);
+            match owner {
+                Owner::Peer(publisher) => self.touch(publisher),
+                Owner::Shard(home) => self.ask_home(now, home, id, wanted.index as usize),
+            }
         }
     }
 
@@ -110,7 +118,7 @@ impl Engine {
         for at in 0..self.peers[index].slots.len() {
             self.aim_slot(now, index, at, true);
             // After an outage the decoder may have lost its reference.
-            self.want_keyframe(index, at);
+            self.want_keyframe(now, index, at);
         }
     }
 

@@ -12,9 +12,11 @@ pub mod api;
 mod commands;
 mod demux;
 mod fanout;
+mod hold;
 mod ingress;
 mod layers;
 mod peer;
+pub mod relay;
 mod reports;
 mod rtcp_in;
 mod speakers;
@@ -26,15 +28,17 @@ pub use crate::peer::Path;
 pub use api::{Command, Event};
 
 use crate::egress::segments::Job;
-use crate::ids::{PeerId, RoomId, TrackId};
+use crate::ids::{PeerId, RoomId, ShardId, TrackId};
 use crate::metrics::{DropReason, ShardMetrics};
 use crate::peer::LocalIdentity;
 use crate::rtp::codec::{Codec, Kind};
 use peer::Peer;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use relay::{Place, RelayBatch};
 use rustc_hash::FxHashMap;
 use slab::Slab;
+use smallvec::SmallVec;
 use speakers::RoomMedia;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -55,6 +59,11 @@ pub struct Transmit<'a> {
 /// Takes what the engine sends.
 pub trait Sink {
     fn transmit(&mut self, transmit: Transmit<'_>);
+    /// Hands a batch to another shard, and leaves an empty one in its place. False if that shard can take none now. Only called
+    /// by an engine that is one of several.
+    fn relay(&mut self, _to: ShardId, _batch: &mut Box<RelayBatch>) -> bool {
+        false
+    }
 }
 
 /// The engine of one shard. See the module's documentation.
@@ -68,8 +77,11 @@ pub struct Engine {
     peers: Slab<Peer>,
     peer_ids: FxHashMap<PeerId, usize>,
     /// Keys that the network chooses, so std's seeded hasher.
-    paths: HashMap<(u8, SocketAddr), usize>,
-    ufrags: HashMap<Box<str>, usize>,
+    paths: HashMap<(u8, SocketAddr), Place>,
+    ufrags: HashMap<Box<str>, Place>,
+    shard: ShardId,
+    /// What each shard is to have after this turn; none if this one is alone.
+    relays: Vec<Box<RelayBatch>>,
     streams: Slab<ReceiveStream>,
     generation: u32,
     tracks: Slab<Track>,
@@ -88,8 +100,7 @@ pub struct Engine {
 struct Track {
     id: TrackId,
     room: RoomId,
-    /// Index of the publishing peer.
-    peer: usize,
+    owner: Owner,
     kind: Kind,
     muted: bool,
     /// Indices of its streams: one, or one for each encoding that has appeared.
@@ -98,9 +109,38 @@ struct Track {
     best: Option<usize>,
     /// Slots that show it: peer and slot index.
     subscribers: Vec<(usize, usize)>,
+    /// Shards that have subscribers of it, and get its packets.
+    mirrors: SmallVec<[ShardId; 4]>,
     /// What was last told by `Event::TrackLive`; `None` after `TrackStalled`.
     told: Option<(Codec, usize)>,
     level: speakers::Level,
+}
+
+/// Who publishes a track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Owner {
+    /// The peer at this index.
+    Peer(usize),
+    /// A peer of another shard: this is a mirror.
+    Shard(ShardId),
+}
+
+impl Track {
+    fn new(id: TrackId, room: RoomId, kind: Kind, owner: Owner) -> Self {
+        Self {
+            id,
+            room,
+            owner,
+            kind,
+            muted: false,
+            streams: Vec::new(),
+            best: None,
+            subscribers: Vec::new(),
+            mirrors: SmallVec::new(),
+            told: None,
+            level: speakers::Level::default(),
+        }
+    }
 }
 
 /// Scratch that is kept from batch to batch, so that a packet allocates nothing.
@@ -108,6 +148,10 @@ struct Track {
 struct Batch {
     /// Streams with fresh packets.
     streams: Vec<usize>,
+    /// Those of them that go with this flush.
+    due: Vec<usize>,
+    /// When the first of the others is to go.
+    held_until: Option<Instant>,
     /// Peers with something to send.
     peers: Vec<usize>,
     jobs: Vec<Job<fanout::Source>>,
@@ -137,6 +181,8 @@ impl Engine {
             peer_ids: FxHashMap::default(),
             paths: HashMap::new(),
             ufrags: HashMap::new(),
+            shard: ShardId(0),
+            relays: Vec::new(),
             streams: Slab::new(),
             generation: 0,
             tracks: Slab::new(),
@@ -152,7 +198,7 @@ impl Engine {
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called; a call too early does no harm.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next().into_iter().chain(self.batch.held_until).min()
     }
 
     /// Does what is due. Call [`flush`](Self::flush) after it.
@@ -199,8 +245,11 @@ impl Engine {
         // Whatever the batch was in the middle of is lost. All streams are looked through: a flush had taken the list of those
         // with fresh packets, and one that kept some would never be put on it again.
         self.batch.streams.clear();
+        self.batch.held_until = None;
+        self.batch.due.clear();
         for (_, stream) in &mut self.streams {
             stream.fresh.clear();
+            stream.hold.release();
         }
         for index in std::mem::take(&mut self.batch.peers) {
             if let Some(peer) = self.peers.get_mut(index) {
@@ -214,6 +263,8 @@ impl Engine {
         for peer in members {
             self.handle_command(now, Command::RemovePeer { peer });
         }
+        let mirrors: Vec<TrackId> = self.tracks.iter().filter(|(_, t)| t.room == room).map(|(_, t)| t.id).collect();
+        mirrors.into_iter().for_each(|track| self.unpublish(track));
         self.rooms.remove(&room);
         self.events.push_back(Event::RoomFailed { room });
     }

@@ -3,6 +3,7 @@ use super::peer::{Peer, Source};
 use super::{Engine, Sink, Transmit};
 use crate::rtp::codec::Kind;
 use crate::rtp::rtcp::{self, ReportBlock, SenderInfo};
+use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
 /// Between two sender or receiver reports. RFC 3550 section 6.2 has 5 s / bandwidth; browsers send video reports every second.
@@ -74,7 +75,7 @@ impl Engine {
                 self.send_compound(index, out, sink);
             }
         }
-        let mut blocks: Vec<ReportBlock> = Vec::new();
+        let mut blocks: SmallVec<[ReportBlock; 8]> = SmallVec::new();
         let Self { peers, streams, .. } = self;
         let peer = &mut peers[index];
         for (ssrc, source) in &peer.ssrcs {
@@ -117,7 +118,7 @@ impl Engine {
             present
         };
         peer.remb.bps = (next as u64).clamp(REMB_LEAST, REMB_MOST);
-        let ssrcs: Vec<_> = blocks.iter().map(|b| b.ssrc).collect();
+        let ssrcs: SmallVec<[_; 8]> = blocks.iter().map(|b| b.ssrc).collect();
         rtcp::write_remb(out, peer.report_ssrc, peer.remb.bps, &ssrcs);
     }
 

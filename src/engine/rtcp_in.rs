@@ -41,8 +41,8 @@ impl Engine {
                 reports.for_each(|block| self.handle_report_block(now, index, &block));
             }
             Rtcp::Nack { media, sequences, .. } => self.handle_nack(index, media, sequences),
-            Rtcp::Pli { media, .. } => self.handle_keyframe_request(index, media),
-            Rtcp::Fir { entries, .. } => entries.for_each(|(media, _)| self.handle_keyframe_request(index, media)),
+            Rtcp::Pli { media, .. } => self.handle_keyframe_request(now, index, media),
+            Rtcp::Fir { entries, .. } => entries.for_each(|(media, _)| self.handle_keyframe_request(now, index, media)),
             // The estimate of a path's capacity is made from these; nothing is allocated by it yet.
             Rtcp::Remb { .. } | Rtcp::TransportFeedback(_) => {}
             Rtcp::SourceDescription | Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
@@ -96,11 +96,11 @@ impl Engine {
         }
     }
 
-    fn handle_keyframe_request(&mut self, index: usize, media: Ssrc) {
+    fn handle_keyframe_request(&mut self, now: Instant, index: usize, media: Ssrc) {
         let Some(at) = self.peers[index].slot_by_ssrc(media) else { return };
         self.metrics.keyframe_requests_in.add(1);
         self.peers[index].slots[at].keyframe_requests += 1;
-        self.want_keyframe(index, at);
+        self.want_keyframe(now, index, at);
     }
 
     pub(super) fn stream_by_ssrc(&self, index: usize, ssrc: Ssrc) -> Option<usize> {

@@ -3,6 +3,7 @@ use super::timers::Timer;
 use super::{Engine, Event};
 use crate::engine::api::Speaker;
 use crate::ids::RoomId;
+use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
 /// How often a room's speakers are reviewed while anybody sends audio.
@@ -43,6 +44,8 @@ impl Level {
 #[derive(Debug, Default)]
 pub(super) struct RoomMedia {
     pub peers: usize,
+    /// Indices of its audio tracks on this shard.
+    pub audio: Vec<usize>,
     armed: bool,
     told: Vec<Speaker>,
 }
@@ -60,11 +63,11 @@ impl Engine {
 
     pub(super) fn review_speakers(&mut self, now: Instant, room: RoomId) {
         let Some(media) = self.rooms.get_mut(&room) else { return };
-        let mut speakers: Vec<Speaker> = self
-            .tracks
+        let mut speakers: SmallVec<[Speaker; 2 * MOST]> = media
+            .audio
             .iter()
-            .filter(|(_, t)| t.room == room && !t.muted)
-            .filter_map(|(_, t)| t.level.speaking(now).map(|level| Speaker { track: t.id, level }))
+            .filter_map(|&t| self.tracks.get(t).filter(|t| !t.muted))
+            .filter_map(|t| t.level.speaking(now).map(|level| Speaker { track: t.id, level }))
             .collect();
         speakers.sort_by_key(|s| (s.level, s.track));
         speakers.truncate(MOST);
@@ -74,8 +77,9 @@ impl Engine {
             self.timers.arm(now + INTERVAL, Timer::Room(room));
         }
         if differ(&media.told, &speakers) {
-            media.told = speakers.clone();
-            self.events.push_back(Event::Speakers { room, speakers });
+            media.told.clear();
+            media.told.extend_from_slice(&speakers);
+            self.events.push_back(Event::Speakers { room, speakers: speakers.to_vec() });
         }
     }
 }

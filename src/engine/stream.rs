@@ -1,4 +1,5 @@
 //! What the engine knows of one RTP stream from a publisher.
+use super::hold::Hold;
 use crate::forward::StreamKey;
 use crate::ids::Rid;
 use crate::peer::srtp::SsrcState;
@@ -21,6 +22,8 @@ pub(super) const STREAM_SILENCE: Duration = Duration::from_secs(1);
 /// One SSRC of a publisher; what comes on its RTX SSRC is put in here too.
 pub(super) struct ReceiveStream {
     pub key: StreamKey,
+    /// Its key on the shard of its publisher, if it mirrors a stream of another.
+    pub origin: Option<StreamKey>,
     /// Index in the peer's `receive` list.
     pub media: usize,
     pub track: Option<usize>,
@@ -42,6 +45,7 @@ pub(super) struct ReceiveStream {
     pub last_arrival: Instant,
     /// Packets of this batch, in order of arrival.
     pub fresh: Vec<SeqNo>,
+    pub hold: Hold,
     pub bytes: u64,
     pub packets: u64,
     pub repaired: u64,
@@ -63,6 +67,7 @@ impl ReceiveStream {
         let kind = codec.kind();
         Self {
             key,
+            origin: None,
             media,
             track: None,
             ssrc,
@@ -83,12 +88,48 @@ impl ReceiveStream {
             rate: BitRate::default(),
             last_arrival: now,
             fresh: Vec::new(),
+            hold: Hold::default(),
             bytes: 0,
             packets: 0,
             repaired: 0,
             nacked: 0,
             nack_probe: None,
         }
+    }
+
+    /// The mirror of another shard's stream.
+    pub fn mirror(
+        now: Instant,
+        key: StreamKey,
+        origin: StreamKey,
+        codec: Codec,
+        rid: Option<Rid>,
+        track: usize,
+    ) -> Self {
+        // Its SSRC is the publisher's affair: nothing is received or reported here.
+        let plain = Self::new(now, key, usize::MAX, Ssrc(0), codec, false);
+        Self { origin: Some(origin), rid, track: Some(track), ..plain }
+    }
+
+    /// A packet has been put into the history.
+    pub fn note_stored(&mut self, now: Instant, seq: SeqNo, packet: &PacketInfo, len: usize) {
+        self.extender.accept(seq);
+        // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
+        if self.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
+            self.keyframes.satisfied();
+            if let Some(nack) = &mut self.nack {
+                nack.forget_before(seq);
+            }
+        }
+        if self.kind == Kind::Video {
+            let elapsed = now.saturating_duration_since(self.last_arrival);
+            self.hold.note(now, elapsed, packet.timestamp, packet.marker);
+        }
+        self.codec = packet.codec;
+        self.last_arrival = now;
+        self.packets += 1;
+        self.bytes += len as u64;
+        self.rate.add(now, len);
     }
 
     pub fn is_live(&self, now: Instant) -> bool {

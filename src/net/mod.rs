@@ -1,16 +1,21 @@
 //! The only UDP and the only clock: a thread for each shard, with its own current-thread runtime, that turns datagrams,
 //! commands and deadlines into calls of the sans-IO engine.
 #![allow(clippy::disallowed_methods)] // This is where time comes from.
+mod relay;
 mod socket;
 
+use crate::engine::relay::RelayBatch;
 use crate::engine::{Command, Engine, Event};
+use crate::ids::ShardId;
 use crate::metrics::ShardMetrics;
 use crate::peer::LocalIdentity;
+use relay::{Inbox, Neighbours};
 use socket::{Socket, SocketSink};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
@@ -23,62 +28,88 @@ const RECEIVES_PER_TURN: usize = 4;
 /// How long to wait before events that found no room in their queue are offered again.
 const EVENT_RETRY: Duration = Duration::from_millis(5);
 
-/// What a shard is started with.
-pub struct ShardConfig {
-    /// Bound sockets. Their order is the `socket` index of a `Path`.
-    pub sockets: Vec<std::net::UdpSocket>,
+/// Batches of other shards taken in one turn.
+const RELAYS_PER_TURN: usize = 64;
+
+/// What the shards are started with.
+pub struct ShardsConfig {
+    /// Bound sockets of each shard, all shards on the same addresses in the same order: it is the `socket` index of a `Path`.
+    pub sockets: Vec<Vec<std::net::UdpSocket>>,
     pub identity: LocalIdentity,
-    /// Seeds the engine's random numbers (first sequence numbers, hashing of addresses).
+    /// Seeds the engines' random numbers (first sequence numbers, hashing of addresses).
     pub seed: u64,
     /// Where events go. When it is full, events wait in the shard and nothing is lost.
-    pub events: mpsc::Sender<Event>,
+    pub events: mpsc::Sender<(ShardId, Event)>,
 }
 
 /// A running shard. It ends when the last sender of commands is dropped.
-#[derive(Clone)]
 pub struct ShardHandle {
     pub commands: mpsc::Sender<Command>,
     pub metrics: Arc<ShardMetrics>,
     pub addresses: Arc<[SocketAddr]>,
     /// Datagrams that one send call may carry: 1 where the kernel has no UDP GSO.
     pub gso_segments: usize,
+    pub thread: JoinHandle<()>,
 }
 
-/// Binds a UDP socket as a shard wants it: non-blocking, IPv6 without IPv4 inside, large buffers.
-pub fn bind(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
-    socket::bind(address)
+/// Binds one UDP socket for each shard to the same address, as they want it: non-blocking, IPv6 without IPv4 inside, large buffers.
+/// With port 0 the kernel chooses one for all of them.
+pub fn bind(address: SocketAddr, shards: usize) -> std::io::Result<Vec<std::net::UdpSocket>> {
+    socket::bind_all(address, shards)
 }
 
-/// Starts the thread `shard-<index>`.
-pub fn spawn(index: usize, config: ShardConfig) -> std::io::Result<(ShardHandle, std::thread::JoinHandle<()>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    let metrics = Arc::new(ShardMetrics::default());
-    let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
-    let sockets = {
-        let _context = runtime.enter();
-        config.sockets.into_iter().map(Socket::new).collect::<std::io::Result<Vec<_>>>()?
-    };
-    let addresses = sockets.iter().map(Socket::local_addr).collect::<std::io::Result<Arc<[_]>>>()?;
-    let gso_segments = sockets.iter().map(Socket::max_segments).min().unwrap_or(1);
-    let engine =
-        Engine::new(Instant::now(), ntp_now(), config.seed, config.identity, Arc::clone(&metrics), gso_segments);
-    let shard = Shard { engine, sockets, commands: receiver, events: config.events, metrics: Arc::clone(&metrics) };
-    let thread =
-        std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || runtime.block_on(shard.run()))?;
-    Ok((ShardHandle { commands, metrics, addresses, gso_segments }, thread))
+/// Starts the threads `shard-0`, `shard-1` and so on.
+pub fn spawn(config: ShardsConfig) -> std::io::Result<Vec<ShardHandle>> {
+    let shards = config.sockets.len();
+    let links = relay::connect(shards);
+    let mut handles = Vec::with_capacity(shards);
+    for (index, (sockets, (neighbours, relays))) in config.sockets.into_iter().zip(links).enumerate() {
+        let id = ShardId(index as u16);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let metrics = Arc::new(ShardMetrics::default());
+        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
+        let sockets = {
+            let _context = runtime.enter();
+            sockets.into_iter().map(Socket::new).collect::<std::io::Result<Vec<_>>>()?
+        };
+        let addresses = sockets.iter().map(Socket::local_addr).collect::<std::io::Result<Arc<[_]>>>()?;
+        let gso_segments = sockets.iter().map(Socket::max_segments).min().unwrap_or(1);
+        let seed = config.seed.wrapping_add(index as u64);
+        let identity = config.identity.clone();
+        let engine = Engine::new(Instant::now(), ntp_now(), seed, identity, Arc::clone(&metrics), gso_segments);
+        let shard = Shard {
+            id,
+            engine: if shards > 1 { engine.on_shard(id, shards) } else { engine },
+            sockets,
+            commands: receiver,
+            relays,
+            neighbours,
+            events: config.events.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        let thread = std::thread::Builder::new();
+        let thread = thread.name(format!("shard-{index}")).spawn(move || runtime.block_on(shard.run()))?;
+        handles.push(ShardHandle { commands, metrics, addresses, gso_segments, thread });
+    }
+    Ok(handles)
 }
 
 struct Shard {
+    id: ShardId,
     engine: Engine,
     sockets: Vec<Socket>,
     commands: mpsc::Receiver<Command>,
-    events: mpsc::Sender<Event>,
+    /// What other shards hand over, and the way to them.
+    relays: Inbox,
+    neighbours: Neighbours,
+    events: mpsc::Sender<(ShardId, Event)>,
     metrics: Arc<ShardMetrics>,
 }
 
 enum Wake {
     Readable,
     Command(Option<Command>),
+    Relay(Box<RelayBatch>),
     Deadline,
 }
 
@@ -88,11 +119,11 @@ impl Shard {
         loop {
             let wake = self.wait(events_wait).await;
             let began = Instant::now();
-            if let Wake::Command(None) = wake {
-                return;
-            }
-            if let Wake::Command(Some(command)) = wake {
-                self.guard(|engine, _| engine.handle_command(began, command));
+            match wake {
+                Wake::Command(None) => return,
+                Wake::Command(Some(command)) => self.guard(|engine, _| engine.handle_command(began, command)),
+                Wake::Relay(batch) => self.take_relay(batch),
+                Wake::Readable | Wake::Deadline => {}
             }
             self.turn(began);
             events_wait = !self.deliver_events();
@@ -116,6 +147,7 @@ impl Shard {
         tokio::select! {
             biased;
             () = readable => Wake::Readable,
+            Some(batch) = self.relays.recv() => Wake::Relay(batch),
             command = self.commands.recv() => Wake::Command(command),
             () = tokio::time::sleep_until(deadline) => Wake::Deadline,
         }
@@ -126,6 +158,10 @@ impl Shard {
         for _ in 0..COMMANDS_PER_TURN {
             let Ok(command) = self.commands.try_recv() else { break };
             self.guard(|engine, _| engine.handle_command(now, command));
+        }
+        for _ in 0..RELAYS_PER_TURN {
+            let Some(batch) = self.relays.try_recv() else { break };
+            self.take_relay(batch);
         }
         for index in 0..self.sockets.len() {
             for _ in 0..RECEIVES_PER_TURN {
@@ -139,6 +175,13 @@ impl Shard {
             self.guard(|engine, _| engine.handle_timeout(now));
         }
         self.flush();
+    }
+
+    /// Takes what another shard handed over, and gives the batch back to it.
+    fn take_relay(&mut self, mut batch: Box<RelayBatch>) {
+        let batch_ref = &mut batch;
+        self.guard(|engine, _| engine.handle_relay(Instant::now(), batch_ref));
+        self.neighbours.give_back(batch);
     }
 
     fn handle_batch(&mut self, index: usize, buffers: usize) {
@@ -171,7 +214,7 @@ impl Shard {
 
     /// Runs a call of the engine. A panic in it ends the room that it was about, and no other.
     fn guard(&mut self, call: impl FnOnce(&mut Engine, &mut SocketSink<'_>)) {
-        let mut sink = SocketSink::new(&self.sockets, &self.metrics);
+        let mut sink = SocketSink::new(&self.sockets, &self.metrics, &mut self.neighbours);
         let engine = &mut self.engine;
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(engine, &mut sink))).is_err() {
             engine.contain_panic(Instant::now());
@@ -183,7 +226,7 @@ impl Shard {
         while self.engine.has_events() {
             let Ok(permit) = self.events.try_reserve() else { return self.events.is_closed() };
             match self.engine.poll_event() {
-                Some(event) => permit.send(event),
+                Some(event) => permit.send((self.id, event)),
                 None => break,
             }
         }

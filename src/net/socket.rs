@@ -1,5 +1,8 @@
 //! Batched UDP: many datagrams for one receive call (recvmmsg, GRO), many for one send call (GSO), by quinn-udp.
+use super::relay::Neighbours;
+use crate::engine::relay::RelayBatch;
 use crate::engine::{Path, Sink, Transmit};
+use crate::ids::ShardId;
 use crate::metrics::{DropReason, ShardMetrics};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use socket2::{Domain, Protocol, Type};
@@ -14,11 +17,28 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// One buffer takes what GRO merges: at most 64 KiB.
 const RECEIVE_BUFFER: usize = 64 << 10;
 
-pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+/// One socket for each of `shards`. Several share the port by SO_REUSEPORT; a port that another program has is refused all the same.
+pub(super) fn bind_all(address: SocketAddr, shards: usize) -> io::Result<Vec<std::net::UdpSocket>> {
+    if shards <= 1 || !cfg!(unix) {
+        return Ok(vec![bind(address, false)?]);
+    }
+    if address.port() != 0 {
+        // Another server of the same user could share the port with ours, and each would get half of what comes.
+        drop(bind(address, false)?);
+    }
+    let first = bind(address, true)?;
+    let address = first.local_addr()?;
+    let others = (1..shards).map(|_| bind(address, true));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    #[cfg(unix)]
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     // Smaller buffers than wished for are no reason not to start.
@@ -100,15 +120,20 @@ impl Socket {
 pub(super) struct SocketSink<'a> {
     sockets: &'a [Socket],
     metrics: &'a ShardMetrics,
+    neighbours: &'a mut Neighbours,
 }
 
 impl<'a> SocketSink<'a> {
-    pub(super) fn new(sockets: &'a [Socket], metrics: &'a ShardMetrics) -> Self {
-        Self { sockets, metrics }
+    pub(super) fn new(sockets: &'a [Socket], metrics: &'a ShardMetrics, neighbours: &'a mut Neighbours) -> Self {
+        Self { sockets, metrics, neighbours }
     }
 }
 
 impl Sink for SocketSink<'_> {
+    fn relay(&mut self, to: ShardId, batch: &mut Box<RelayBatch>) -> bool {
+        self.neighbours.relay(to, batch)
+    }
+
     fn transmit(&mut self, transmit: Transmit<'_>) {
         let Some(socket) = self.sockets.get(usize::from(transmit.path.socket)) else { return };
         let datagrams = match transmit.segment_size {

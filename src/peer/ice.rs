@@ -81,6 +81,14 @@ pub struct IceAgent {
     events: VecDeque<IceEvent>,
 }
 
+/// Whose password a check was made with, and its answer is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signer {
+    Local,
+    /// That of before an ICE restart.
+    Previous,
+}
+
 impl IceAgent {
     pub fn new(now: Instant, config: &IceConfig) -> Self {
         Self {
@@ -139,28 +147,28 @@ impl IceAgent {
     }
 
     fn handle_request(&mut self, now: Instant, path: Path, request: &Message<'_>) -> Result<(), DropReason> {
-        let password = self.authenticate(request)?;
+        let signer = self.authenticate(request)?;
         if self.state == State::Failed {
             return Err(DropReason::NotConnected);
         }
         if let Some(kind) = request.unknown {
-            self.answer(path, request.refusal(Refusal::UnknownAttribute(kind), &password));
+            self.answer(path, request.refusal(Refusal::UnknownAttribute(kind), self.password(signer)));
             return Ok(());
         }
         if request.controlled {
             // A lite agent has to stay controlled, so it is the other one that must change.
-            self.answer(path, request.refusal(Refusal::RoleConflict, &password));
+            self.answer(path, request.refusal(Refusal::RoleConflict, self.password(signer)));
             return Ok(());
         }
-        self.answer(path, request.success(path.remote, &password));
+        self.answer(path, request.success(path.remote, self.password(signer)));
         self.remember(now, path);
         self.select(now, path, request.use_candidate);
         self.alive(now);
         Ok(())
     }
 
-    /// The password with which the request is genuine. The first check with new credentials ends the old ones.
-    fn authenticate(&mut self, request: &Message<'_>) -> Result<String, DropReason> {
+    /// With whose password the request is genuine. The first check with new credentials ends the old ones.
+    fn authenticate(&mut self, request: &Message<'_>) -> Result<Signer, DropReason> {
         let ufrag = request.username.and_then(|u| u.split_once(':')).map(|(local, _)| local);
         let ufrag = ufrag.ok_or(DropReason::StunUnauthenticated)?;
         if ufrag == self.local.ufrag && request.is_authentic(&self.local.pwd) {
@@ -168,11 +176,18 @@ impl IceAgent {
                 // The paths of before have to be nominated anew.
                 self.selected = None;
             }
-            return Ok(self.local.pwd.clone());
+            return Ok(Signer::Local);
         }
         match &self.previous {
-            Some(old) if ufrag == old.ufrag && request.is_authentic(&old.pwd) => Ok(old.pwd.clone()),
+            Some(old) if ufrag == old.ufrag && request.is_authentic(&old.pwd) => Ok(Signer::Previous),
             _ => Err(DropReason::StunUnauthenticated),
+        }
+    }
+
+    fn password(&self, signer: Signer) -> &str {
+        match (signer, &self.previous) {
+            (Signer::Previous, Some(old)) => &old.pwd,
+            _ => &self.local.pwd,
         }
     }
 

@@ -196,17 +196,22 @@ impl Writer {
 
     /// RFC 8489 section 14.2: the address is exclusive-ored with the magic cookie and the transaction id.
     fn xor_mapped_address(&mut self, address: SocketAddr) {
-        let mut value = vec![0, 1];
-        value.extend((address.port() ^ (MAGIC_COOKIE >> 16) as u16).to_be_bytes());
-        match address.ip().to_canonical() {
-            IpAddr::V4(ip) => value.extend(ip.octets()),
+        let mut value = [0; 20];
+        value[2..4].copy_from_slice(&(address.port() ^ (MAGIC_COOKIE >> 16) as u16).to_be_bytes());
+        let len = match address.ip().to_canonical() {
+            IpAddr::V4(ip) => {
+                value[1] = 1;
+                value[4..8].copy_from_slice(&ip.octets());
+                8
+            }
             IpAddr::V6(ip) => {
                 value[1] = 2;
-                value.extend(ip.octets());
+                value[4..].copy_from_slice(&ip.octets());
+                20
             }
-        }
+        };
         value[4..].iter_mut().zip(&self.0[4..HEADER]).for_each(|(byte, mask)| *byte ^= mask);
-        self.attribute(attribute::XOR_MAPPED_ADDRESS, &value);
+        self.attribute(attribute::XOR_MAPPED_ADDRESS, &value[..len]);
     }
 
     fn error(&mut self, code: u16, reason: &str) {

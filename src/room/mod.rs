@@ -15,6 +15,7 @@ mod participant;
 mod presence;
 mod requests;
 mod session;
+pub mod shards;
 mod slots;
 mod speakers;
 mod subscriptions;

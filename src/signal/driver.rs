@@ -4,9 +4,11 @@ use super::close::{CloseCode, GOING_AWAY, INTERNAL};
 use super::hub::{Entry, Hub, Inbox, Letter, Machine, Stop, going_away};
 use super::outbox::Outbox;
 use crate::engine::{Command, Event};
-use crate::ids::PeerId;
+use crate::ids::ShardId;
 use crate::room::api::{HttpId, HttpRequest, HttpResponse, Input, Output, SocketId};
-use rustc_hash::{FxHashMap, FxHashSet};
+use crate::room::shards::Router;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,6 +20,7 @@ use tracing::Instrument;
 pub(super) async fn run(hub: Hub, entry: Arc<Entry>, machine: Box<dyn Machine>, inbox: Inbox) {
     let span = tracing::info_span!("room", id = %entry.id, name = %entry.name);
     let _forget = Forget(hub.clone(), entry.clone());
+    let router = hub.router(entry.id);
     let driver = Driver {
         hub,
         entry,
@@ -27,7 +30,7 @@ pub(super) async fn run(hub: Hub, entry: Arc<Entry>, machine: Box<dyn Machine>, 
         timeout: None,
         sockets: FxHashMap::default(),
         requests: FxHashMap::default(),
-        peers: FxHashSet::default(),
+        router,
         empty: true,
         draining: false,
     };
@@ -53,8 +56,8 @@ struct Driver {
     timeout: Option<Instant>,
     sockets: FxHashMap<SocketId, Outbox>,
     requests: FxHashMap<HttpId, oneshot::Sender<HttpResponse>>,
-    /// The peers that the engine has for this room: they go when the room goes.
-    peers: FxHashSet<PeerId>,
+    /// Which shard carries which peer.
+    router: Router,
     /// The room said that nobody is in it, and nobody has come since.
     empty: bool,
     draining: bool,
@@ -103,7 +106,7 @@ impl Driver {
     async fn turn(&mut self) -> Result<(), Ended> {
         let timeout = self.timeout;
         tokio::select! {
-            Some(event) = self.inbox.events.recv() => self.handle_event(event)?,
+            Some((shard, event)) = self.inbox.events.recv() => self.handle_event(shard, event)?,
             Some(letter) = self.inbox.letters.recv() => self.handle_letter(letter)?,
             () = sleep_until(timeout) => {
                 self.with_machine(|machine, now, wall_ms| machine.handle_timeout(now, wall_ms))?;
@@ -113,7 +116,8 @@ impl Driver {
         self.carry_out().await
     }
 
-    fn handle_event(&mut self, event: Event) -> Result<(), Ended> {
+    fn handle_event(&mut self, shard: ShardId, event: Event) -> Result<(), Ended> {
+        let event = self.router.merge(shard, event);
         self.with_machine(|machine, now, wall_ms| machine.handle(now, wall_ms, Input::Engine(event)))
     }
 
@@ -201,13 +205,13 @@ impl Driver {
     }
 
     async fn command(&mut self, command: Command) -> Result<(), Ended> {
-        match &command {
-            Command::AddPeer { peer, .. } => drop(self.peers.insert(*peer)),
-            Command::RemovePeer { peer } => drop(self.peers.remove(peer)),
-            _ => {}
+        let mut routed: SmallVec<[(ShardId, Command); 4]> = SmallVec::new();
+        self.router.route(command, |shard, command| routed.push((shard, command)));
+        for (shard, command) in routed {
+            let engine = self.hub.engine(shard).ok_or(Ended::EngineGone)?;
+            engine.send(command).await.map_err(|_| Ended::EngineGone)?;
         }
-        let engine = self.hub.engine(self.entry.id).ok_or(Ended::EngineGone)?;
-        engine.send(command).await.map_err(|_| Ended::EngineGone)
+        Ok(())
     }
 
     async fn end(mut self, ended: Ended) {
@@ -236,11 +240,17 @@ impl Driver {
             }
         }
         self.requests.clear();
-        if let Some(engine) = self.hub.engine(self.entry.id) {
-            for peer in self.peers.drain() {
-                if engine.send(Command::RemovePeer { peer }).await.is_err() {
-                    break;
-                }
+        for (peer, shard) in self.router.peers() {
+            let Some(engine) = self.hub.engine(shard) else { continue };
+            if engine.send(Command::RemovePeer { peer }).await.is_err() {
+                break;
+            }
+        }
+        // Mirrors are of no peer.
+        for (track, shard) in self.router.mirrors() {
+            let Some(engine) = self.hub.engine(shard) else { continue };
+            if engine.send(Command::Unpublish { track }).await.is_err() {
+                break;
             }
         }
     }

@@ -8,10 +8,11 @@ use super::metrics::SignalMetrics;
 use super::names::RoomName;
 use super::outbox::Outbox;
 use crate::engine::{Command, Event};
-use crate::ids::RoomId;
+use crate::ids::{RoomId, ShardId};
 use crate::room::Room;
 use crate::room::api::{HttpId, HttpRequest, HttpResponse, Input, Output, SocketId};
 use crate::room::messages::{ApiError, ErrorCode};
+use crate::room::shards::Router;
 use rustc_hash::FxHashMap;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -99,7 +100,7 @@ pub(super) struct Entry {
     pub id: RoomId,
     pub name: RoomName,
     letters: mpsc::Sender<Letter>,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<(ShardId, Event)>,
     /// Links to it: it is not dropped while there are any. Raised under the lock of `rooms` only.
     links: AtomicUsize,
     pub participants: AtomicUsize,
@@ -171,9 +172,9 @@ impl Hub {
 
     /// Hands an event of the engine to its room. Never waits. An event of a room that is gone is dropped: its peers are
     /// being removed anyway.
-    pub fn dispatch(&self, event: Event) {
+    pub fn dispatch(&self, shard: ShardId, event: Event) {
         let Some(entry) = self.0.lock().by_id.get(&event.room()).cloned() else { return };
-        if let Err(mpsc::error::TrySendError::Full(_)) = entry.events.try_send(event) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = entry.events.try_send((shard, event)) {
             entry.stop(Stop::Overrun);
         }
     }
@@ -249,10 +250,15 @@ impl Hub {
         (entry, Inbox { letters: letters_rx, events: events_rx })
     }
 
-    /// The shard that carries a room's media. None only if the server was built without any.
-    pub(super) fn engine(&self, room: RoomId) -> Option<&mpsc::Sender<Command>> {
-        let shards = self.0.engines.len().max(1) as u64;
-        self.0.engines.get((room.0 % shards) as usize)
+    /// The way to a shard of the engine.
+    pub(super) fn engine(&self, shard: ShardId) -> Option<&mpsc::Sender<Command>> {
+        self.0.engines.get(usize::from(shard.0))
+    }
+
+    /// The shards of a new room: rooms begin on one after the other.
+    pub(super) fn router(&self, room: RoomId) -> Router {
+        let shards = self.0.engines.len().max(1);
+        Router::new(room, ShardId((room.0 % shards as u64) as u16), shards)
     }
 
     /// Forgets a room that nobody holds and nobody has written to. False if somebody does: it has to go on.
@@ -305,7 +311,7 @@ impl Entry {
 /// The reading ends of a room's queues.
 pub(super) struct Inbox {
     pub letters: mpsc::Receiver<Letter>,
-    pub events: mpsc::Receiver<Event>,
+    pub events: mpsc::Receiver<(ShardId, Event)>,
 }
 
 impl RoomLink {

@@ -3,7 +3,7 @@ use super::auth::{Secret, TokenClaims, sign};
 use super::hub::Machine;
 use super::*;
 use crate::engine::{Command, Event};
-use crate::ids::{ParticipantId, PeerId, RoomId};
+use crate::ids::{ParticipantId, PeerId, RoomId, ShardId};
 use crate::peer::config::{DtlsConfig, DtlsRole, IceConfig, IceCredentials, PeerConfig};
 use crate::room::api::{HttpRequest, HttpResponse, Input, Output, SocketId, Text};
 use crate::room::messages::{ApiError, ErrorCode};
@@ -391,11 +391,11 @@ async fn events_reach_their_room_and_an_overrun_ends_it() {
     let mut client = Client::join(&server, "a").await;
     let event = Event::PeerConnected { room: RoomId(2), peer: PeerId(1) };
     // Ids are handed out in order: the socket is 1, its room 2. One of nobody is dropped.
-    server.hub.dispatch(Event::PeerConnected { room: RoomId(99), peer: PeerId(1) });
-    server.hub.dispatch(event.clone());
+    server.hub.dispatch(ShardId(0), Event::PeerConnected { room: RoomId(99), peer: PeerId(1) });
+    server.hub.dispatch(ShardId(0), event.clone());
     assert_eq!(client.text().await["type"], "engine");
     // Nothing else runs meanwhile, on this runtime of one thread.
-    (0..2000).for_each(|_| server.hub.dispatch(event.clone()));
+    (0..2000).for_each(|_| server.hub.dispatch(ShardId(0), event.clone()));
     assert_eq!(client.code().await, 4500);
 }
 

@@ -71,7 +71,7 @@ fn people_come_and_go() {
     }
     sim.run(secs(2));
     sim.assert_clean();
-    let peers = sim.metrics.peers.value();
+    let peers = sim.peers();
     assert_eq!((sim.room.participants(), peers), (3, 6));
     for client in 0..3 {
         let left = sim.client(client).events.get("participant.left").copied();

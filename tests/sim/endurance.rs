@@ -64,7 +64,7 @@ fn hours_pass_and_nothing_grows() {
     let (middle, end) = (sizes[half..half + 4].iter().max(), sizes[sizes.len() - 4..].iter().max());
     let growth = end.copied().unwrap_or_default() - middle.copied().unwrap_or_default();
     assert!(growth < 32 << 10, "{growth} bytes more in the second half: {sizes:?}");
-    assert_eq!(sim.metrics.peers.value(), 4);
+    assert_eq!(sim.peers(), 4);
 }
 
 /// One publisher and fifty subscribers: a packet on its way allocates nothing.

@@ -98,7 +98,7 @@ fn a_long_outage_begins_anew() {
     sim.set_offline(0, true);
     sim.close_socket(0);
     sim.run(secs(45));
-    assert_eq!((sim.room.participants(), sim.metrics.peers.value()), (1, 2));
+    assert_eq!((sim.room.participants(), sim.peers()), (1, 2));
     sim.set_offline(0, false);
     sim.open_socket(0);
     sim.run_until(secs(3), "sound and picture", both_see);

@@ -2,10 +2,12 @@
 //! the negotiation is the real one.
 use crate::heap;
 use crate::network::{Conditions, Link};
-use exedra::engine::{Engine, Path, Sink, Transmit};
-use exedra::ids::RoomId;
+use exedra::engine::relay::RelayBatch;
+use exedra::engine::{Engine, Event, Path, Sink, Transmit};
+use exedra::ids::{RoomId, ShardId};
 use exedra::metrics::{DropReason, ShardMetrics};
 use exedra::peer::LocalIdentity;
+use exedra::room::shards::Router;
 use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomLimits, RoomSettings, SocketId, messages};
 use exedra::rtp::header::{Datagram, classify};
 use loadtest::client::participant::Pc;
@@ -14,7 +16,7 @@ use loadtest::client::{Epoch, Participant, Settings, TrackConfig};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -55,8 +57,11 @@ pub struct Sim {
     pub seed: u64,
     pub now: Instant,
     pub start: Instant,
-    pub engine: Engine,
-    pub metrics: Arc<ShardMetrics>,
+    pub engines: Vec<Engine>,
+    pub metrics: Vec<Arc<ShardMetrics>>,
+    router: Router,
+    /// Empty batches for what shards hand to each other.
+    spare: Vec<Box<RelayBatch>>,
     pub room: Room,
     pub clients: Vec<Client>,
     /// For clients that join from now on.
@@ -136,10 +141,11 @@ impl Ord for Delivery {
 impl Drop for Sim {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("seed {} at {:?} of virtual time", self.seed, self.now - self.start);
+            let shards = self.engines.len();
+            eprintln!("seed {} on {shards} shards at {:?} of virtual time", self.seed, self.now - self.start);
             for reason in DropReason::ALL {
-                if self.metrics.dropped(*reason) > 0 {
-                    eprintln!("  dropped {reason}: {}", self.metrics.dropped(*reason));
+                if self.dropped(*reason) > 0 {
+                    eprintln!("  dropped {reason}: {}", self.dropped(*reason));
                 }
             }
         }
@@ -151,12 +157,23 @@ impl Sim {
         Self::with_limits(seed, RoomLimits::default())
     }
 
-    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
     pub fn with_limits(seed: u64, limits: RoomLimits) -> Self {
         let seed = given_seed().unwrap_or(seed);
+        // One, two or three, so that most of what is tried here is tried across shards, too.
+        let shards = std::env::var("SIM_SHARDS").ok().and_then(|s| s.parse().ok());
+        Self::on_shards(seed, limits, shards.unwrap_or(1 + seed as usize % 3))
+    }
+
+    /// The room spreads over so many shards as early as it can.
+    #[allow(clippy::disallowed_methods, reason = "some instant to count from")]
+    pub fn on_shards(seed: u64, limits: RoomLimits, shards: usize) -> Self {
         let start = Instant::now();
-        let metrics = Arc::new(ShardMetrics::default());
-        let engine = Engine::new(start, NTP, seed, identity(), Arc::clone(&metrics), 64);
+        let metrics: Vec<Arc<ShardMetrics>> = (0..shards).map(|_| Arc::default()).collect();
+        let engine = |(n, metrics): (usize, &Arc<ShardMetrics>)| {
+            let engine = Engine::new(start, NTP, seed + n as u64, identity(), Arc::clone(metrics), 64);
+            if shards > 1 { engine.on_shard(ShardId(n as u16), shards) } else { engine }
+        };
+        let engines = metrics.iter().enumerate().map(engine).collect();
         let mut settings = RoomSettings::new(identity().fingerprint().clone(), vec![server()]);
         settings.limits = limits;
         let (settings, ids) = (Arc::new(settings), Arc::new(IdSource::default()));
@@ -165,8 +182,10 @@ impl Sim {
             seed,
             now: start,
             start,
-            engine,
+            engines,
             metrics,
+            router: Router::new(ROOM, ShardId(0), shards).together(1),
+            spare: Vec::new(),
             room,
             clients: Vec::new(),
             conditions: Conditions::default(),
@@ -244,6 +263,8 @@ impl Sim {
             identity: identity(),
             rtx: true,
             mends: true,
+            codecs: vec![loadtest::client::VideoCodec::Vp8],
+            roster: true,
         };
         set(&mut settings);
         let addresses = Pc::BOTH.map(|_| self.next_address());
@@ -361,8 +382,9 @@ impl Sim {
 
     /// Goes to the next moment at which something happens, not beyond `end`. False if there is none.
     fn step(&mut self, end: Instant) -> bool {
-        let own = [self.queue.peek().map(|Reverse(d)| d.at), self.engine.poll_timeout(), self.room.poll_timeout()];
-        let next = own.into_iter().chain(self.clients.iter().map(|c| c.deadline)).flatten().min();
+        let own = [self.queue.peek().map(|Reverse(d)| d.at), self.room.poll_timeout()];
+        let engines = self.engines.iter().map(Engine::poll_timeout);
+        let next = own.into_iter().chain(engines).chain(self.clients.iter().map(|c| c.deadline)).flatten().min();
         let Some(next) = next.map(|at| self.on_grid(at)).filter(|at| *at <= end) else { return false };
         self.now = next;
         let mut turns = 0;
@@ -390,12 +412,14 @@ impl Sim {
             server |= matches!(delivery.what, What::Server { .. });
             self.deliver(delivery.what);
         }
-        if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
-            (any, server, self.turn.control) = (true, true, true);
-            self.engine.handle_timeout(self.now);
+        for engine in &mut self.engines {
+            if engine.poll_timeout().is_some_and(|at| at <= self.now) {
+                (any, server, self.turn.control) = (true, true, true);
+                engine.handle_timeout(self.now);
+            }
         }
         if server {
-            self.after_engine();
+            self.after_engines();
         }
         if self.room.poll_timeout().is_some_and(|at| at <= self.now) {
             any = true;
@@ -424,8 +448,11 @@ impl Sim {
                 let is_media = classify(&bytes) == Datagram::Rtp;
                 self.turn.packets_in += usize::from(is_media);
                 self.turn.control |= !is_media;
+                // As the kernel does it: by the address, whoever lives where.
+                let shard = usize::from(from.port()).wrapping_mul(0x9e37_79b1) >> 7;
+                let shard = shard % self.engines.len();
                 let before = heap::count();
-                self.engine.handle_datagram(self.now, path, &bytes);
+                self.engines[shard].handle_datagram(self.now, path, &bytes);
                 self.turn.allocations += heap::count() - before;
             }
             What::Client { to, bytes } => {
@@ -481,7 +508,10 @@ impl Sim {
             match output {
                 Output::Engine(command) => {
                     commands = true;
-                    self.engine.handle_command(self.now, command);
+                    let (engines, now) = (&mut self.engines, self.now);
+                    self.router.route(command, |shard, command| {
+                        engines[usize::from(shard.0)].handle_command(now, command);
+                    });
                 }
                 Output::Send { socket, text } => {
                     let text = text.to_string().into();
@@ -492,32 +522,49 @@ impl Sim {
             }
         }
         if commands {
-            self.after_engine();
+            self.after_engines();
         }
     }
 
-    fn after_engine(&mut self) {
-        let mut out = Outgoing(Vec::new());
+    /// What the engines have to send, to each other first, and to say.
+    fn after_engines(&mut self) {
+        let mut out =
+            Outgoing { datagrams: Vec::new(), relays: VecDeque::new(), spare: std::mem::take(&mut self.spare) };
         let before = heap::count();
-        self.engine.flush(self.now, &mut out);
+        for engine in &mut self.engines {
+            engine.flush(self.now, &mut out);
+        }
+        let mut rounds = 0;
+        while let Some((to, mut batch)) = out.relays.pop_front() {
+            self.engines[usize::from(to.0)].handle_relay(self.now, &mut batch);
+            batch.clear();
+            heap::uncounted(|| out.spare.push(batch));
+            self.engines[usize::from(to.0)].flush(self.now, &mut out);
+            rounds += 1;
+            assert!(rounds < 1_000, "the shards never stop talking to each other");
+        }
         self.turn.allocations += heap::count() - before;
-        let media = out.0.iter().filter(|(_, bytes)| classify(bytes) == Datagram::Rtp).count();
-        self.turn.control |= media < out.0.len();
+        self.spare = out.spare;
+        let out = out.datagrams;
+        let media = out.iter().filter(|(_, bytes)| classify(bytes) == Datagram::Rtp).count();
+        self.turn.control |= media < out.len();
         self.turn.packets_out = media;
         let turn = std::mem::take(&mut self.turn);
         if let Some(turns) = &mut self.turns {
             turns.push(turn);
         }
-        for (to, bytes) in out.0 {
+        for (to, bytes) in out {
             let Some(&(client, _)) = self.addresses.get(&to) else { continue };
             let arrivals = self.clients[client].down.send(self.now, bytes.len(), &mut self.rng);
             for at in arrivals {
                 self.push(at, What::Client { to, bytes: bytes.clone() });
             }
         }
-        let mut events = Vec::new();
-        while let Some(event) = self.engine.poll_event() {
-            events.push(event);
+        let mut events: Vec<Event> = Vec::new();
+        for (shard, engine) in self.engines.iter_mut().enumerate() {
+            while let Some(event) = engine.poll_event() {
+                events.push(self.router.merge(ShardId(shard as u16), event));
+            }
         }
         for event in events {
             self.input(Input::Engine(event));
@@ -604,7 +651,16 @@ impl Sim {
     pub fn assert_clean(&self) {
         let faults: Vec<String> = self.clients.iter().flat_map(|c| c.participant.faults()).collect();
         assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults[..faults.len().min(12)].join("\n"));
-        assert_eq!(self.metrics.panics.value(), 0);
+        assert!(self.metrics.iter().all(|m| m.panics.value() == 0));
+    }
+
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.metrics.iter().map(|m| m.dropped(reason)).sum()
+    }
+
+    /// Associations that the engines have.
+    pub fn peers(&self) -> u64 {
+        self.metrics.iter().map(|m| m.peers.value()).sum()
     }
 
     /// No video stood still for longer than `most` from `since` on, nor does it now.
@@ -642,13 +698,25 @@ fn server() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 7882))
 }
 
-/// What the engine sends, cut into datagrams.
-struct Outgoing(Vec<(SocketAddr, Vec<u8>)>);
+/// What the engines send: to clients, cut into datagrams, and to each other.
+struct Outgoing {
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    relays: VecDeque<(ShardId, Box<RelayBatch>)>,
+    spare: Vec<Box<RelayBatch>>,
+}
 
 impl Sink for Outgoing {
     fn transmit(&mut self, transmit: Transmit<'_>) {
         let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         let datagrams = transmit.contents.chunks(size);
-        heap::uncounted(|| self.0.extend(datagrams.map(|c| (transmit.path.remote, c.to_vec()))));
+        heap::uncounted(|| self.datagrams.extend(datagrams.map(|c| (transmit.path.remote, c.to_vec()))));
+    }
+    fn relay(&mut self, to: ShardId, batch: &mut Box<RelayBatch>) -> bool {
+        heap::uncounted(|| {
+            let mut empty = self.spare.pop().unwrap_or_default();
+            empty.from = batch.from;
+            self.relays.push_back((to, std::mem::replace(batch, empty)));
+        });
+        true
     }
 }

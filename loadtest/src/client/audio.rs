@@ -1,8 +1,8 @@
 //! What a listener would have heard.
 use super::payload::Tag;
+use super::ring::Ring;
 use super::video::REBASED;
 use exedra::rtp::SeqNo;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A packet that comes later than this after it was sent comes too late to be played.
@@ -10,7 +10,7 @@ const TOO_LATE: Duration = Duration::from_millis(600);
 /// After so many microseconds without a frame the slot may have shown something else meanwhile.
 const RESTED_MICROS: u64 = 200_000;
 /// Packets that are remembered to check their successors.
-const REMEMBERED: usize = 256;
+const REMEMBERED: u64 = 64;
 
 /// What is known of the audio of one slot.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -24,11 +24,10 @@ pub struct AudioStats {
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Listener {
     pub stats: AudioStats,
     source: Option<Stretch>,
-    recent: BTreeMap<u64, (u32, Tag)>,
+    recent: Ring<(u32, Tag)>,
 }
 
 /// Frames of one source without a change.
@@ -39,18 +38,22 @@ struct Stretch {
     played: u64,
 }
 
+impl Default for Listener {
+    fn default() -> Self {
+        Self { stats: AudioStats::default(), source: None, recent: Ring::new(2 * REMEMBERED as usize) }
+    }
+}
+
 impl Listener {
     /// A packet arrived. `late` is how long after its sending. Says what is wrong with it.
     pub fn handle_packet(&mut self, seq: SeqNo, timestamp: u32, tag: Tag, late: Duration) -> Option<String> {
         let fault = self.check(seq, timestamp, &tag);
+        self.recent.forget_below(seq.0.saturating_sub(REMEMBERED));
         self.recent.insert(seq.0, (timestamp, tag));
-        if self.recent.len() > REMEMBERED {
-            self.recent.pop_first();
-        }
         let continues = self.source.as_ref().is_some_and(|s| s.tag.same_source(&tag));
         if !continues {
             // What is left of the source of before is of no interest.
-            if self.recent.last_key_value().is_some_and(|(last, _)| *last != seq.0) {
+            if self.recent.highest().is_some_and(|last| last != seq.0) {
                 return fault;
             }
             self.finish();
@@ -89,11 +92,11 @@ impl Listener {
 
     /// Holds a packet against its neighbours.
     fn check(&self, seq: SeqNo, timestamp: u32, tag: &Tag) -> Option<String> {
-        if let Some((_, other)) = self.recent.get(&seq.0) {
+        if let Some((_, other)) = self.recent.get(seq.0) {
             return (other != tag).then(|| format!("audio {}: one number for {other:?} and {tag:?}", seq.0));
         }
-        let before = seq.0.checked_sub(1).and_then(|s| self.recent.get(&s));
-        let after = self.recent.get(&(seq.0 + 1));
+        let before = seq.0.checked_sub(1).and_then(|s| self.recent.get(s));
+        let after = self.recent.get(seq.0 + 1);
         let pairs = [before.map(|b| (*b, (timestamp, *tag))), after.map(|a| ((timestamp, *tag), *a))];
         pairs.into_iter().flatten().find_map(|((ts_a, a), (ts_b, b))| {
             let step = ts_b.wrapping_sub(ts_a) as i32;

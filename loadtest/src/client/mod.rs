@@ -5,16 +5,21 @@
 //! receiver can tell exactly what a decoder would have seen.
 pub mod audio;
 pub mod ice;
+pub mod ledger;
+pub mod meter;
 pub mod participant;
 pub mod payload;
 pub mod publisher;
+mod ring;
 pub mod sdp;
 pub mod stun;
 pub mod subscriber;
 pub mod transport;
 pub mod video;
 
+pub use meter::Meter;
 pub use participant::{Participant, Settings};
+pub use payload::VideoCodec;
 pub use publisher::TrackConfig;
 
 use std::time::{Duration, Instant};

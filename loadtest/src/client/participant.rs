@@ -1,15 +1,18 @@
 //! A participant: the room API on one side, the two connections on the other.
+use super::meter::Meter;
+use super::payload::VideoCodec;
 use super::publisher::{Publisher, TrackConfig};
 use super::sdp::{self, Head, Media};
 use super::subscriber::Subscriber;
 use super::transport::Transport;
 use super::{Epoch, earliest, ms};
 use exedra::peer::LocalIdentity;
-use exedra::rtp::header::Datagram;
+use exedra::rtp::header::{Datagram, classify};
 use exedra::rtp::{Kind, Ssrc};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -63,6 +66,10 @@ pub struct Settings {
     pub rtx: bool,
     /// Restart ICE, or build connections anew, when they are lost.
     pub mends: bool,
+    /// Video codecs that it can receive, the best first.
+    pub codecs: Vec<VideoCodec>,
+    /// Keep a list of who is in the room. It costs time for each who comes and goes.
+    pub roster: bool,
 }
 
 /// See the module. `handle_*` takes what happened, `poll_*` gives what is to be done, until there is none.
@@ -101,6 +108,17 @@ pub struct Participant {
     welcomed: bool,
     /// Counts the publishers that are built: their media is told apart.
     pub generation: u8,
+    /// Of callers without one.
+    meter: Option<Box<Meter>>,
+}
+
+/// What is read of every frame of the socket, without copies.
+#[derive(serde::Deserialize)]
+struct Envelope<'a> {
+    id: Option<u64>,
+    seq: Option<u64>,
+    #[serde(rename = "type", borrow)]
+    kind: Option<Cow<'a, str>>,
 }
 
 #[derive(Default)]
@@ -157,6 +175,7 @@ impl Participant {
             socket_open: false,
             welcomed: false,
             generation: 0,
+            meter: None,
         }
     }
 
@@ -301,43 +320,64 @@ impl Participant {
     }
 
     pub fn handle_datagram(&mut self, now: Instant, pc: Pc, datagram: &[u8]) {
+        let mut meter = self.meter.take().unwrap_or_default();
+        self.receive(now, pc, datagram, &mut meter);
+        self.meter = Some(meter);
+    }
+
+    /// As [`handle_datagram`](Self::handle_datagram), with counters and buffers that many participants share.
+    pub fn receive(&mut self, now: Instant, pc: Pc, datagram: &[u8], meter: &mut Meter) {
+        // Media first: there is a thousand times more of it than of anything else.
+        if pc == Pc::Sub && classify(datagram) == Datagram::Rtp {
+            if let Some(subscriber) = &mut self.subscriber {
+                subscriber.handle_rtp(now, datagram, meter);
+            }
+            return;
+        }
         let Some(transport) = self.transport_mut(pc) else { return };
-        match transport.handle_datagram(now, datagram) {
-            Datagram::Rtp => {
-                if let Some(subscriber) = self.subscriber.as_mut().filter(|_| pc == Pc::Sub) {
-                    subscriber.handle_rtp(now, datagram);
-                }
-            }
-            Datagram::Rtcp => {
-                let Some(inbound) = transport.inbound() else { return };
-                let mut opened = vec![0; datagram.len()];
-                let Ok(len) = inbound.open_rtcp(datagram, &mut opened) else { return };
-                match (pc, &mut self.publisher, &mut self.subscriber) {
-                    (Pc::Pub, Some(publisher), _) => publisher.handle_rtcp(now, &opened[..len]),
-                    (Pc::Sub, _, Some(subscriber)) => subscriber.handle_rtcp(now, &opened[..len]),
-                    _ => {}
-                }
-            }
-            Datagram::Stun | Datagram::Dtls | Datagram::Unknown => {}
+        if transport.handle_datagram(now, datagram) != Datagram::Rtcp {
+            return;
+        }
+        let Some(inbound) = transport.inbound() else { return };
+        let mut opened = [0; 2_048];
+        let Ok(len) = inbound.open_rtcp(datagram, &mut opened) else { return };
+        match (pc, &mut self.publisher, &mut self.subscriber) {
+            (Pc::Pub, Some(publisher), _) => publisher.handle_rtcp(now, &opened[..len]),
+            (Pc::Sub, _, Some(subscriber)) => subscriber.handle_rtcp(now, &opened[..len]),
+            _ => {}
         }
     }
 
     /// A frame of the socket.
     pub fn handle_text(&mut self, now: Instant, text: &str) {
-        let Ok(message) = serde_json::from_str::<Value>(text) else {
-            return self.problem(format!("not JSON: {text}"));
+        let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(text) else {
+            return self.problem(format!("not a message: {text}"));
         };
-        if message["type"] == "ping" {
-            self.out.push_back(json!({"type": "pong", "t": message["t"]}).to_string());
-        } else if let Some(id) = message["id"].as_u64() {
-            self.answered(now, id, &message);
-        } else if let Some(seq) = message["seq"].as_u64() {
+        let value = || serde_json::from_str::<Value>(text).unwrap_or_default();
+        let kind = envelope.kind.as_deref().unwrap_or_default();
+        if kind == "ping" {
+            self.out.push_back(json!({"type": "pong", "t": value()["t"]}).to_string());
+        } else if let Some(id) = envelope.id {
+            self.answered(now, id, &value());
+        } else if let Some(seq) = envelope.seq {
             if seq != self.seq + 1 {
                 self.problem(format!("event {seq} after {}", self.seq));
             }
             self.seq = seq;
-            self.told(now, &message);
+            match self.events.get_mut(kind) {
+                Some(count) => *count += 1,
+                None => _ = self.events.insert(kind.to_owned(), 1),
+            }
+            // Who comes and goes is most of what is told in a large room.
+            if self.settings.roster || self.concerns(kind) {
+                self.told(now, kind, &value()["data"]);
+            }
         }
+    }
+
+    /// Whether an event means something to somebody who keeps no roster.
+    fn concerns(&self, kind: &str) -> bool {
+        !kind.starts_with("participant.") && !matches!(kind, "speakers" | "quality" | "room.updated")
     }
 
     fn answered(&mut self, now: Instant, id: u64, message: &Value) {
@@ -405,7 +445,9 @@ impl Participant {
             entries.filter_map(|v| Some((v[key].as_str()?.to_owned(), v.clone()))).collect()
         };
         self.tracks = by_id(&snapshot["tracks"], "track");
-        self.participants = by_id(&snapshot["participants"], "participant");
+        if self.settings.roster {
+            self.participants = by_id(&snapshot["participants"], "participant");
+        }
         self.note_need(&snapshot["slots"]["need"]);
         let bindings = snapshot["slots"]["bindings"].as_array().cloned().unwrap_or_default();
         for binding in bindings {
@@ -417,9 +459,7 @@ impl Participant {
         }
     }
 
-    fn told(&mut self, now: Instant, message: &Value) {
-        let (kind, data) = (message["type"].as_str().unwrap_or_default(), &message["data"]);
-        *self.events.entry(kind.to_owned()).or_default() += 1;
+    fn told(&mut self, now: Instant, kind: &str, data: &Value) {
         let id = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
         match kind {
             "participant.joined" | "participant.updated" => {
@@ -503,9 +543,47 @@ impl Participant {
                 self.publisher = Some(Publisher::new(transport, id, epoch, &mut self.rng, tracks));
             }
             Pc::Sub => {
-                self.subscriber = Some(Subscriber::new(transport, epoch, Ssrc(self.rng.random()), self.settings.rtx))
+                let (ssrc, settings) = (Ssrc(self.rng.random()), &self.settings);
+                self.subscriber = Some(Subscriber::new(transport, epoch, ssrc, settings.rtx, &settings.codecs));
             }
         }
+    }
+
+    /// An offer for a connection without a room: for WHIP (`Pub`) and WHEP (`Sub`, with one slot of each kind).
+    pub fn offer_alone(&mut self, _now: Instant, pc: Pc) -> String {
+        self.build(pc);
+        if let (Pc::Sub, Some(subscriber)) = (pc, &mut self.subscriber) {
+            subscriber.want(1, 1);
+        }
+        self.offer(pc).unwrap_or_default()
+    }
+
+    /// Takes the answer to [`offer_alone`](Self::offer_alone). Says what is wrong with it.
+    pub fn take_answer_alone(&mut self, now: Instant, pc: Pc, sdp: &str) -> Result<(), String> {
+        let answer = sdp::read_answer(sdp).map_err(|what| format!("answer: {what}"))?;
+        self.joined_at.get_or_insert(now);
+        if let Some(transport) = self.transport_mut(pc) {
+            transport.set_answer(now, &answer);
+        }
+        match (pc, &mut self.publisher, &mut self.subscriber) {
+            (Pc::Pub, Some(publisher), _) => publisher.set_answer(&answer.media),
+            (Pc::Sub, _, Some(subscriber)) => subscriber.set_answer(&answer.media)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The text of the next offer.
+    fn offer(&self, pc: Pc) -> Option<String> {
+        let link = &self.links[pc as usize];
+        let media: Vec<Media> = match pc {
+            Pc::Pub => self.publisher.as_ref().map(Publisher::media).unwrap_or_default(),
+            Pc::Sub => self.subscriber.as_ref().map(Subscriber::media).unwrap_or_default(),
+        };
+        let transport = self.transport(pc)?;
+        let (session, version) = (link.session, link.version);
+        let head = Head { session, version, ice: transport.credentials(), fingerprint: transport.fingerprint() };
+        Some(sdp::offer(&head, &media))
     }
 
     /// Offers as many slots as are needed, if there are fewer.
@@ -527,14 +605,9 @@ impl Participant {
             return;
         }
         (link.rev, link.version) = (link.rev + 1, link.version + 1);
-        let (rev, version, session) = (link.rev, link.version, link.session);
-        let media: Vec<Media> = match pc {
-            Pc::Pub => self.publisher.as_ref().map(Publisher::media).unwrap_or_default(),
-            Pc::Sub => self.subscriber.as_ref().map(Subscriber::media).unwrap_or_default(),
-        };
-        let Some(transport) = self.transport(pc) else { return };
-        let head = Head { session, version, ice: transport.credentials(), fingerprint: transport.fingerprint() };
-        let mut data = json!({"pc": pc.name(), "rev": rev, "sdp": sdp::offer(&head, &media)});
+        let rev = link.rev;
+        let Some(offer) = self.offer(pc) else { return };
+        let mut data = json!({"pc": pc.name(), "rev": rev, "sdp": offer});
         if let (Pc::Pub, Some(publisher)) = (pc, &self.publisher) {
             data["tracks"] = publisher.offers().into();
         }

@@ -1,5 +1,5 @@
 //! The sending side: synthetic frames as RTP, kept for a while to be sent again, and reports.
-use super::payload::{TAG, Tag, VP8_HEAD, Vp8};
+use super::payload::{TAG, Tag, VideoCodec};
 use super::sdp::{self, AnsweredMedia, Direction, Media, extension_id};
 use super::transport::Transport;
 use super::{Epoch, earliest, ms};
@@ -19,6 +19,8 @@ const REPORTS: Duration = Duration::from_secs(1);
 const LABELLED: Duration = Duration::from_secs(1);
 /// Keyframes are so much larger than other frames.
 const KEYFRAME_FACTOR: usize = 4;
+/// Packets sealed in one turn: few, so that each says when it is handed to the kernel, and not when the first of its burst was.
+const BURST: usize = 4;
 /// Least time between two keyframes of an encoding.
 const KEYFRAME_PAUSE: Duration = Duration::from_millis(200);
 
@@ -42,6 +44,12 @@ pub struct TrackConfig {
     pub nack: bool,
     /// Video: send lost packets again as RTX, else under their own number.
     pub rtx: bool,
+    /// Video.
+    pub codec: VideoCodec,
+    /// Packets of exactly `mtu` bytes: frames take turns between one number of packets and the next, so that the bitrate holds.
+    pub even: bool,
+    /// Spread the packets of a frame over so much time. Zero: one burst.
+    pub pace: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +72,9 @@ impl TrackConfig {
             mtu: MTU,
             nack: true,
             rtx: true,
+            codec: VideoCodec::Vp8,
+            even: false,
+            pace: Duration::ZERO,
         }
     }
     /// 20 frames a second of `frame_bytes` each.
@@ -102,7 +113,19 @@ impl TrackConfig {
         self
     }
     pub fn mtu(mut self, mtu: usize) -> Self {
-        self.mtu = mtu.max(VP8_HEAD + TAG);
+        self.mtu = mtu.max(self.codec.head_len() + TAG);
+        self
+    }
+    pub fn codec(mut self, codec: VideoCodec) -> Self {
+        self.codec = codec;
+        self
+    }
+    pub fn even(mut self) -> Self {
+        self.even = true;
+        self
+    }
+    pub fn paced(mut self, pace: Duration) -> Self {
+        self.pace = pace;
         self
     }
 }
@@ -111,6 +134,8 @@ impl TrackConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PublishStats {
     pub packets: u64,
+    /// Packets that there should be by the clock: those of frames that were skipped because nobody called in time, too.
+    pub due: u64,
     pub retransmitted: u64,
     /// Packets that the server asked for again.
     pub nacked: u64,
@@ -131,6 +156,25 @@ pub struct Publisher {
     tracks: Vec<Track>,
     transport_sequence: u16,
     next_report: Option<Instant>,
+    /// Frames of which there are packets to send.
+    pending: VecDeque<Pending>,
+}
+
+/// A frame that is on its way out.
+struct Pending {
+    track: usize,
+    stream: usize,
+    /// Of the next packet.
+    tag: Tag,
+    timestamp: u32,
+    /// Bytes of a packet's payload, and of the last one's.
+    size: usize,
+    last_size: usize,
+    pictures: (u16, u8),
+    labelled: bool,
+    /// When the next packet is due, and how much later the one after it.
+    due: Instant,
+    gap: Duration,
 }
 
 struct Track {
@@ -155,6 +199,11 @@ struct Stream {
     picture_id: u16,
     tl0_pic_idx: u8,
     frame: u32,
+    count: u32,
+    /// Bytes that were not sent for want of a whole packet.
+    credit: usize,
+    /// Packets of the last frame.
+    parts: u16,
     keyframe_wanted: bool,
     last_keyframe: Option<Instant>,
     first_sent: Option<Instant>,
@@ -182,6 +231,7 @@ impl Publisher {
             tracks: Vec::new(),
             transport_sequence: rng.random(),
             next_report: None,
+            pending: VecDeque::new(),
         };
         tracks.iter().for_each(|t| publisher.add(rng, t.clone()));
         publisher
@@ -247,6 +297,27 @@ impl Publisher {
         track.map(|t| t.streams.iter().map(|s| s.frame).collect()).unwrap_or_default()
     }
 
+    /// Sends no media any more, without telling anybody. What is asked for again still goes out.
+    pub fn fall_silent(&mut self) {
+        self.tracks.iter_mut().for_each(|t| t.muted = true);
+        self.pending.clear();
+    }
+
+    /// Which of somebody's publishers this is.
+    pub fn generation(&self) -> u8 {
+        self.id.1
+    }
+
+    /// How many encodings a track has.
+    pub fn encodings(&self, track: u8) -> usize {
+        self.tracks.get(usize::from(track)).map_or(0, |t| t.streams.len())
+    }
+
+    /// Packets sent so far of one encoding: a receiver's last tag counts up to here.
+    pub fn sent(&self, track: u8, encoding: u8) -> Option<u32> {
+        self.tracks.get(usize::from(track))?.streams.get(usize::from(encoding)).map(|s| s.count)
+    }
+
     /// The sequence numbers that come next, extended: for tests of their wrap.
     pub fn next_sequences(&self, mid: &str) -> Vec<u64> {
         let track = self.tracks.iter().find(|t| t.mid == mid);
@@ -292,7 +363,7 @@ impl Publisher {
             let mut writer = HeaderWriter::new(
                 &mut head,
                 kept.marker,
-                payload_type(sdp::VP8_RTX),
+                payload_type(sdp::payload_type(track.config.codec) + 1),
                 seq.low(),
                 kept.timestamp,
                 rtx,
@@ -307,7 +378,9 @@ impl Publisher {
             let len = writer.finish();
             let mut payload = kept.seq.low().to_be_bytes().to_vec();
             payload.extend(&kept.bytes);
-            seal(transport, seq, &head[..len], &payload);
+            if let Some(sealed) = sealed(transport, seq, &head[..len], &payload) {
+                transport.send(sealed);
+            }
             return;
         }
     }
@@ -321,14 +394,19 @@ impl Publisher {
             while self.tracks[index].next_frame.is_none_or(|at| at <= now) {
                 let track = &mut self.tracks[index];
                 let at = track.next_frame.unwrap_or(now);
+                let live = !track.muted && !track.stopped;
+                let missed = now.saturating_duration_since(at).as_nanos() / track.config.interval.as_nanos().max(1);
                 // Whoever slept goes on from now: a camera does not catch up.
-                let base = if now.saturating_duration_since(at) >= track.config.interval { now } else { at };
+                let base = if missed > 0 { now } else { at };
                 track.next_frame = Some(base + track.config.interval);
-                if !track.muted && !track.stopped {
+                if live {
+                    let parts: u64 = track.streams.iter().filter(|s| !s.paused).map(|s| u64::from(s.parts)).sum();
+                    self.stats.due += missed as u64 * parts;
                     self.capture(now, index);
                 }
             }
         }
+        self.send_due(now);
         if self.next_report.is_none_or(|at| at <= now) {
             self.next_report = Some(now + REPORTS);
             self.report(now);
@@ -337,9 +415,8 @@ impl Publisher {
 
     /// One frame of each encoding of a track.
     fn capture(&mut self, now: Instant, index: usize) {
-        let Self { tracks, transport, transport_sequence, stats, epoch, id, .. } = self;
-        let track = &mut tracks[index];
-        let micros = epoch.micros(now);
+        let Self { tracks, stats, epoch, id, pending, .. } = self;
+        let Some(track) = tracks.get_mut(index) else { return };
         for (encoding, stream) in track.streams.iter_mut().enumerate().filter(|(_, s)| !s.paused) {
             let tag = Tag {
                 publisher: id.0,
@@ -350,10 +427,43 @@ impl Publisher {
                 frame: stream.frame,
                 part: 0,
                 parts: 1,
-                micros,
+                micros: epoch.micros(now),
+                sent: 0,
+                count: 0,
             };
-            stats.packets += stream.send_frame(now, &track.config, &track.mid, tag, transport, transport_sequence);
-            stats.keyframes += u64::from(stream.last_keyframe == Some(now));
+            let frame = stream.frame(now, &track.config, tag, index);
+            stats.due += u64::from(frame.tag.parts);
+            stats.keyframes += u64::from(frame.tag.keyframe);
+            pending.push_back(frame);
+        }
+    }
+
+    /// Seals packets whose time has come, a few at once.
+    fn send_due(&mut self, now: Instant) {
+        let Self { tracks, transport, transport_sequence, stats, epoch, pending, .. } = self;
+        let mut left = BURST;
+        let mut at = 0;
+        while let Some(frame) = pending.get_mut(at).filter(|_| left > 0) {
+            let (track_index, stream_index) = (frame.track, frame.stream);
+            let Some(track) = tracks.get_mut(track_index) else { break };
+            let Some(stream) = track.streams.get_mut(stream_index) else { break };
+            while left > 0 && frame.due <= now && frame.tag.part < frame.tag.parts {
+                frame.tag.sent = epoch.micros(now);
+                let sent = stream.send_packet(&track.config, &track.mid, frame, transport, transport_sequence);
+                stats.packets += u64::from(sent);
+                frame.tag.part += 1;
+                frame.due += frame.gap;
+                left -= 1;
+            }
+            if frame.tag.part == frame.tag.parts {
+                pending.remove(at);
+            } else {
+                // What is behind it of the same stream waits; other streams have their own pace.
+                at += 1;
+                while pending.get(at).is_some_and(|f| (f.track, f.stream) == (track_index, stream_index)) {
+                    at += 1;
+                }
+            }
         }
     }
 
@@ -382,7 +492,8 @@ impl Publisher {
         // What has not begun yet begins as soon as media can flow.
         let ready = self.transport.connected_at;
         let frames = self.tracks.iter().filter(|t| !t.stopped && !t.muted).map(|t| t.next_frame.or(ready));
-        earliest(frames.chain([transport, self.next_report.or(ready)]))
+        let packets = self.pending.iter().map(|f| Some(f.due));
+        earliest(frames.chain(packets).chain([transport, self.next_report.or(ready)]))
     }
 }
 
@@ -395,6 +506,7 @@ impl Track {
             direction: if self.stopped { Direction::Inactive } else { Direction::Send },
             audio_nack: self.config.nack,
             rtx: self.config.rtx,
+            codecs: vec![self.config.codec],
             ssrcs: self.streams.iter().filter(|_| named.is_empty()).map(|s| (s.ssrc, s.rtx)).collect(),
             rids: named,
         }
@@ -416,6 +528,9 @@ impl Stream {
             picture_id: rng.random_range(0..0x8000),
             tl0_pic_idx: rng.random(),
             frame: 0,
+            count: 0,
+            credit: 0,
+            parts: 1,
             keyframe_wanted: true,
             last_keyframe: None,
             first_sent: None,
@@ -429,16 +544,8 @@ impl Stream {
         self.timestamp_offset.wrapping_add((micros * u64::from(kind.clock_rate()) / 1_000_000) as u32)
     }
 
-    /// Sends one frame; how many packets it took.
-    fn send_frame(
-        &mut self,
-        now: Instant,
-        config: &TrackConfig,
-        mid: &str,
-        mut tag: Tag,
-        transport: &mut Transport,
-        transport_sequence: &mut u16,
-    ) -> u64 {
+    /// The next frame, captured now.
+    fn frame(&mut self, now: Instant, config: &TrackConfig, mut tag: Tag, track: usize) -> Pending {
         let rested = self.last_keyframe.is_none_or(|at| now.saturating_duration_since(at) >= KEYFRAME_PAUSE);
         let video = config.kind == Kind::Video;
         tag.keyframe = video && self.keyframe_wanted && rested;
@@ -446,62 +553,93 @@ impl Stream {
             (self.keyframe_wanted, self.last_keyframe) = (false, Some(now));
         }
         let bytes = self.frame_bytes * if tag.keyframe { KEYFRAME_FACTOR } else { 1 };
-        tag.parts = if video { bytes.div_ceil(config.mtu).max(1) as u16 } else { 1 };
+        let (size, last_size) = match (video, config.even) {
+            (false, _) => (bytes, bytes),
+            (true, true) => {
+                let whole = ((self.credit + bytes) / config.mtu).max(1);
+                self.credit = (self.credit + bytes).saturating_sub(whole * config.mtu);
+                tag.parts = whole as u16;
+                (config.mtu, config.mtu)
+            }
+            (true, false) => {
+                tag.parts = bytes.div_ceil(config.mtu).max(1) as u16;
+                (config.mtu, bytes - (usize::from(tag.parts) - 1) * config.mtu)
+            }
+        };
         let first_sent = *self.first_sent.get_or_insert(now);
-        let labelled = tag.keyframe || now.saturating_duration_since(first_sent) < LABELLED;
-        let timestamp = self.timestamp(tag.micros, config.kind);
-        for part in 0..tag.parts {
-            tag.part = part;
-            let mut payload = Vec::with_capacity(config.mtu + 64);
-            if video {
-                let (picture_id, tl0_pic_idx) = (self.picture_id, self.tl0_pic_idx);
-                Vp8 { starts_frame: part == 0, picture_id, tl0_pic_idx, keyframe: tag.keyframe }.write(&mut payload);
-            } else {
-                payload.push(0x78); // One 20 ms frame of fullband CELT (RFC 6716 section 3.1).
-            }
-            tag.write(&mut payload);
-            let rest = bytes.saturating_sub(usize::from(part) * config.mtu).min(config.mtu);
-            payload.resize(payload.len().max(rest), 0x5a);
-            let marker = !video || part + 1 == tag.parts;
-            let mut head = [0; 96];
-            let kind = payload_type(if video { sdp::VP8 } else { sdp::OPUS });
-            let seq = self.next;
-            let mut writer = HeaderWriter::new(&mut head, marker, kind, seq.low(), timestamp, self.ssrc, false);
-            if labelled {
-                writer.extension(extension_id(Extension::Mid), mid.as_bytes());
-                if let Some(rid) = &self.rid {
-                    writer.extension(extension_id(Extension::Rid), rid.as_bytes());
-                }
-            }
-            if !video {
-                writer.extension(extension_id(Extension::AudioLevel), &[config.level | 0x80]);
-            }
-            writer.extension(extension_id(Extension::TransportCc), &transport_sequence.to_be_bytes());
-            *transport_sequence = transport_sequence.wrapping_add(1);
-            let len = writer.finish();
-            let Some(sealed) = seal(transport, seq, &head[..len], &payload) else { return 0 };
-            self.packets = self.packets.wrapping_add(1);
-            self.octets = self.octets.wrapping_add(payload.len() as u32);
-            if self.kept.len() == KEPT {
-                self.kept.pop_front();
-            }
-            let bytes = if self.rtx.is_some() { payload } else { sealed };
-            self.kept.push_back(Kept { seq, timestamp, marker, bytes });
-            self.next = seq.next();
-        }
+        let frame = Pending {
+            track,
+            stream: usize::from(tag.encoding),
+            tag,
+            timestamp: self.timestamp(tag.micros, config.kind),
+            size,
+            last_size,
+            pictures: (self.picture_id, self.tl0_pic_idx),
+            labelled: tag.keyframe || now.saturating_duration_since(first_sent) < LABELLED,
+            due: now,
+            gap: config.pace / u32::from(tag.parts),
+        };
+        self.parts = tag.parts;
         self.frame = self.frame.wrapping_add(1);
         self.picture_id = (self.picture_id + 1) & 0x7fff;
         self.tl0_pic_idx = self.tl0_pic_idx.wrapping_add(1);
-        u64::from(tag.parts)
+        frame
+    }
+
+    /// Seals and queues the next packet of a frame.
+    fn send_packet(
+        &mut self,
+        config: &TrackConfig,
+        mid: &str,
+        frame: &Pending,
+        transport: &mut Transport,
+        transport_sequence: &mut u16,
+    ) -> bool {
+        let tag = Tag { count: self.count, ..frame.tag };
+        let (video, last) = (config.kind == Kind::Video, tag.part + 1 == tag.parts);
+        let full = self.kept.len() == KEPT;
+        let mut payload = if full { self.kept.pop_front().map(|k| k.bytes).unwrap_or_default() } else { Vec::new() };
+        payload.clear();
+        if video {
+            config.codec.write(&mut payload, tag.part == 0, last, tag.keyframe, frame.pictures);
+        } else {
+            payload.push(0x78); // One 20 ms frame of fullband CELT (RFC 6716 section 3.1).
+        }
+        tag.write(&mut payload);
+        payload.resize(payload.len().max(if last { frame.last_size } else { frame.size }), 0x5a);
+        let marker = !video || last;
+        let mut head = [0; 96];
+        let kind = payload_type(if video { sdp::payload_type(config.codec) } else { sdp::OPUS });
+        let seq = self.next;
+        let mut writer = HeaderWriter::new(&mut head, marker, kind, seq.low(), frame.timestamp, self.ssrc, false);
+        if frame.labelled {
+            writer.extension(extension_id(Extension::Mid), mid.as_bytes());
+            if let Some(rid) = &self.rid {
+                writer.extension(extension_id(Extension::Rid), rid.as_bytes());
+            }
+        }
+        if !video {
+            writer.extension(extension_id(Extension::AudioLevel), &[config.level | 0x80]);
+        }
+        writer.extension(extension_id(Extension::TransportCc), &transport_sequence.to_be_bytes());
+        *transport_sequence = transport_sequence.wrapping_add(1);
+        let len = writer.finish();
+        let Some(sealed) = sealed(transport, seq, &head[..len], &payload) else { return false };
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload.len() as u32);
+        let bytes = if self.rtx.is_some() { payload } else { sealed.clone() };
+        transport.send(sealed);
+        self.kept.push_back(Kept { seq, timestamp: frame.timestamp, marker, bytes });
+        (self.next, self.count) = (seq.next(), self.count.wrapping_add(1));
+        true
     }
 }
 
-/// Seals and queues a packet; gives what was queued.
-fn seal(transport: &mut Transport, seq: SeqNo, header: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
+/// Seals a packet.
+fn sealed(transport: &mut Transport, seq: SeqNo, header: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     let outbound = transport.outbound()?;
     let mut out = vec![0; header.len() + payload.len() + outbound.profile().rtp_overhead()];
     outbound.seal_rtp(seq, header, payload, &mut out)?;
-    transport.send(out.clone());
     Some(out)
 }
 

@@ -1,4 +1,5 @@
 //! Offers as text, and what a client needs of an answer.
+use super::payload::VideoCodec;
 use exedra::peer::config::{Fingerprint, IceCredentials};
 use exedra::rtp::{Extension, Kind, Ssrc};
 use std::fmt::Write as _;
@@ -7,7 +8,28 @@ use std::net::SocketAddr;
 /// Payload types of every offer.
 pub const OPUS: u8 = 111;
 pub const VP8: u8 = 96;
-pub const VP8_RTX: u8 = 97;
+
+/// The payload type of a video codec; that of its RTX is the next one.
+pub fn payload_type(codec: VideoCodec) -> u8 {
+    match codec {
+        VideoCodec::Vp8 => VP8,
+        VideoCodec::Vp9 => 98,
+        VideoCodec::H264 => 102,
+        VideoCodec::Av1 => 104,
+    }
+}
+
+/// What a payload type of an m-line stands for: the video codec, if it is one, and whether it is RTX.
+pub fn codec_of(kind: Kind, payload_type_of: u8) -> Option<(Option<VideoCodec>, bool)> {
+    if kind == Kind::Audio {
+        return (payload_type_of == OPUS).then_some((None, false));
+    }
+    VideoCodec::ALL.into_iter().find_map(|codec| match payload_type_of.checked_sub(payload_type(codec))? {
+        0 => Some((Some(codec), false)),
+        1 => Some((Some(codec), true)),
+        _ => None,
+    })
+}
 
 /// The ids that every offer gives to header extensions.
 pub const EXTENSIONS: [(u8, Extension); 6] = [
@@ -42,6 +64,8 @@ pub struct Media {
     pub audio_nack: bool,
     /// Video: lost packets come again as RTX, else under their own number.
     pub rtx: bool,
+    /// Video: what is offered, the best first.
+    pub codecs: Vec<VideoCodec>,
     /// Encodings by name; then `ssrcs` are not told.
     pub rids: Vec<String>,
     /// Streams with their RTX streams.
@@ -69,16 +93,23 @@ pub fn offer(head: &Head<'_>, media: &[Media]) -> String {
 }
 
 fn write_media(text: &mut String, head: &Head<'_>, media: &Media) {
-    let (name, formats) = match media.kind {
-        Kind::Audio => ("audio", format!("{OPUS}")),
-        Kind::Video if media.rtx => ("video", format!("{VP8} {VP8_RTX}")),
-        Kind::Video => ("video", format!("{VP8}")),
+    text.push_str(if media.kind == Kind::Audio {
+        "m=audio 9 UDP/TLS/RTP/SAVPF"
+    } else {
+        "m=video 9 UDP/TLS/RTP/SAVPF"
+    });
+    let formats = match media.kind {
+        Kind::Audio => &[][..],
+        Kind::Video => &media.codecs,
     };
     let mut line = |args: std::fmt::Arguments<'_>| {
         let _ = text.write_fmt(args);
         text.push_str("\r\n");
     };
-    line(format_args!("m={name} 9 UDP/TLS/RTP/SAVPF {formats}"));
+    match (media.kind, media.rtx) {
+        (Kind::Audio, _) => line(format_args!(" {OPUS}")),
+        (Kind::Video, rtx) => line(format_args!("{}", Formats(formats, rtx))),
+    }
     line(format_args!("c=IN IP4 0.0.0.0"));
     line(format_args!("a=ice-ufrag:{}", head.ice.ufrag));
     line(format_args!("a=ice-pwd:{}", head.ice.pwd));
@@ -115,17 +146,12 @@ fn write_media(text: &mut String, head: &Head<'_>, media: &Media) {
             }
             line(format_args!("a=fmtp:{OPUS} minptime=10;useinbandfec=1"));
         }
-        Kind::Video => {
-            line(format_args!("a=rtpmap:{VP8} VP8/90000"));
-            for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
-                line(format_args!("a=rtcp-fb:{VP8} {feedback}"));
-            }
-            if media.rtx {
-                line(format_args!("a=rtpmap:{VP8_RTX} rtx/90000"));
-                line(format_args!("a=fmtp:{VP8_RTX} apt={VP8}"));
-            }
-        }
+        Kind::Video => formats.iter().for_each(|codec| write_codec(text, *codec, media.rtx)),
     }
+    let mut line = |args: std::fmt::Arguments<'_>| {
+        let _ = text.write_fmt(args);
+        text.push_str("\r\n");
+    };
     if !media.rids.is_empty() {
         media.rids.iter().for_each(|rid| line(format_args!("a=rid:{rid} send")));
         line(format_args!("a=simulcast:send {}", media.rids.join(";")));
@@ -138,6 +164,43 @@ fn write_media(text: &mut String, head: &Head<'_>, media: &Media) {
         for ssrc in [Some(ssrc), rtx.as_ref()].into_iter().flatten() {
             line(format_args!("a=ssrc:{} cname:loadtest", ssrc.0));
         }
+    }
+}
+
+/// The formats of a video m-line.
+struct Formats<'a>(&'a [VideoCodec], bool);
+
+impl std::fmt::Display for Formats<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|codec| {
+            let n = payload_type(*codec);
+            if self.1 { write!(f, " {n} {}", n + 1) } else { write!(f, " {n}") }
+        })
+    }
+}
+
+fn write_codec(text: &mut String, codec: VideoCodec, rtx: bool) {
+    let n = payload_type(codec);
+    let (name, parameters) = match codec {
+        VideoCodec::Vp8 => ("VP8", ""),
+        VideoCodec::Vp9 => ("VP9", "profile-id=0"),
+        VideoCodec::H264 => ("H264", "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
+        VideoCodec::Av1 => ("AV1", "level-idx=5;profile=0;tier=0"),
+    };
+    let mut line = |args: std::fmt::Arguments<'_>| {
+        let _ = text.write_fmt(args);
+        text.push_str("\r\n");
+    };
+    line(format_args!("a=rtpmap:{n} {name}/90000"));
+    for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
+        line(format_args!("a=rtcp-fb:{n} {feedback}"));
+    }
+    if !parameters.is_empty() {
+        line(format_args!("a=fmtp:{n} {parameters}"));
+    }
+    if rtx {
+        line(format_args!("a=rtpmap:{} rtx/90000", n + 1));
+        line(format_args!("a=fmtp:{} apt={n}", n + 1));
     }
 }
 

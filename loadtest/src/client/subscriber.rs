@@ -1,25 +1,32 @@
 //! The receiving side: slots, what was lost and asked for again, and reports.
 use super::audio::{self, Listener};
-use super::payload::{Tag, VP8_HEAD, Vp8};
+use super::ledger::{Arrival, Ledger, Way};
+use super::meter::Meter;
+use super::payload::{Tag, VideoCodec};
 use super::sdp::{self, AnsweredMedia, Direction, Media};
 use super::transport::Transport;
 use super::video::{VideoPacket, Viewer};
 use super::{Epoch, earliest, ms};
+use exedra::metrics::DropReason;
 use exedra::peer::srtp::SsrcState;
 use exedra::rtp::rtcp::{self, ReportBlock, Rtcp};
 use exedra::rtp::seq::SeqExtender;
 use exedra::rtp::{Header, Kind, NackGenerator, ReceptionStats, SeqNo, Ssrc};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 const REPORTS: Duration = Duration::from_secs(1);
+/// Who receives nothing has little to report (RFC 3550 section 6.2: 5 s).
+const EMPTY_REPORTS: Duration = Duration::from_secs(5);
 /// A decoder that is stuck asks for a keyframe after this, and again.
 const KEYFRAME_AFTER: Duration = Duration::from_millis(300);
 /// How often stuck decoders are looked for.
 const REVIEW: Duration = Duration::from_millis(100);
 /// Faults that are remembered one by one.
 const MAX_FAULTS: usize = 32;
-/// Latencies are counted in buckets of one millisecond, up to this.
-const LATENCIES: usize = 2_000;
+/// Numbers that were asked for again and are remembered, so that what comes under its own number is known as repaired.
+const MAX_ASKED: usize = 512;
 
 /// Receives on some slots over one transport.
 pub struct Subscriber {
@@ -28,12 +35,19 @@ pub struct Subscriber {
     epoch: Epoch,
     ssrc: Ssrc,
     rtx: bool,
+    codecs: Vec<VideoCodec>,
     next_report: Option<Instant>,
     next_review: Option<Instant>,
-    opened: Vec<u8>,
+    /// Not later than the earliest of the slots' requests for lost packets.
+    next_nack: Option<Instant>,
     asked: Vec<SeqNo>,
-    /// Packets of no slot, and those that did not open.
+    /// Where each SSRC belongs, and whether it is the slot's RTX.
+    by_ssrc: FxHashMap<Ssrc, (u32, bool)>,
+    /// Packets of no slot.
     pub strays: u64,
+    /// The first packet on any slot, and the first keyframe.
+    pub first_packet: Option<Instant>,
+    pub first_keyframe: Option<Instant>,
 }
 
 /// A receive m-line.
@@ -48,7 +62,9 @@ pub struct Slot {
     pub stats: SlotStats,
     /// What was wrong with the stream: a decoder would have noticed.
     pub faults: Vec<String>,
-    pub latencies: Latencies,
+    pub ledger: Ledger,
+    /// The last packet that came, by its publisher's count.
+    pub last: Option<Tag>,
     may_nack: bool,
     srtp: SsrcState,
     rtx_srtp: SsrcState,
@@ -60,6 +76,16 @@ pub struct Slot {
     /// The last sender report, and the last packet: NTP time and RTP timestamp; capture time and RTP timestamp.
     report: Option<(u64, u32)>,
     latest: Option<(u64, u32)>,
+    asked: VecDeque<u64>,
+}
+
+/// A packet as it came.
+struct Packet<'a> {
+    now: Instant,
+    epoch: Epoch,
+    header: &'a Header,
+    bytes: usize,
+    is_rtx: bool,
 }
 
 /// Who looks at a slot.
@@ -74,55 +100,19 @@ pub struct SlotStats {
     pub packets: u64,
     /// Packets that came as RTX.
     pub repaired: u64,
-    pub duplicates: u64,
     pub nacks: u64,
     pub keyframe_requests: u64,
     #[serde(skip)]
     pub first_packet: Option<Instant>,
     #[serde(skip)]
     pub first_keyframe: Option<Instant>,
-    /// The least and the greatest extended number.
-    pub first: Option<u64>,
+    /// The greatest extended number.
     pub highest: Option<u64>,
-}
-
-/// How long after their capture packets arrived.
-#[derive(Clone)]
-pub struct Latencies(Vec<u32>);
-
-impl Default for Latencies {
-    fn default() -> Self {
-        Self(vec![0; LATENCIES])
-    }
-}
-
-impl Latencies {
-    fn add(&mut self, age: Duration) {
-        let bucket = (age.as_millis() as usize).min(LATENCIES - 1);
-        self.0[bucket] += 1;
-    }
-    /// Adds what another has counted.
-    pub fn merge(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a += b);
-    }
-    /// The latency that this share (0 to 1) of all packets keeps, in milliseconds.
-    pub fn quantile(&self, share: f64) -> Option<u64> {
-        let total: u64 = self.0.iter().map(|n| u64::from(*n)).sum();
-        let wanted = (total as f64 * share).ceil().max(1.0) as u64;
-        let mut sum = 0;
-        self.0
-            .iter()
-            .position(|n| {
-                sum += u64::from(*n);
-                sum >= wanted
-            })
-            .map(|ms| ms as u64)
-    }
 }
 
 impl Subscriber {
     /// `ssrc` is that of our reports. Without `rtx`, lost packets come again under their own number.
-    pub fn new(transport: Transport, epoch: Epoch, ssrc: Ssrc, rtx: bool) -> Self {
+    pub fn new(transport: Transport, epoch: Epoch, ssrc: Ssrc, rtx: bool, codecs: &[VideoCodec]) -> Self {
         Self {
             transport,
             slots: Vec::new(),
@@ -130,10 +120,14 @@ impl Subscriber {
             ssrc,
             rtx,
             next_report: None,
+            codecs: codecs.to_vec(),
             next_review: None,
-            opened: vec![0; 2_048],
+            next_nack: None,
             asked: Vec::new(),
+            by_ssrc: FxHashMap::default(),
             strays: 0,
+            first_packet: None,
+            first_keyframe: None,
         }
     }
 
@@ -167,6 +161,7 @@ impl Subscriber {
             direction: Direction::Receive,
             audio_nack: true,
             rtx: self.rtx,
+            codecs: self.codecs.clone(),
             rids: Vec::new(),
             ssrcs: Vec::new(),
         };
@@ -175,46 +170,56 @@ impl Subscriber {
 
     /// Takes the streams of an answer. Says what changed that must not.
     pub fn set_answer(&mut self, media: &[AnsweredMedia]) -> Result<(), String> {
-        for slot in &mut self.slots {
-            let Some(answered) = media.iter().find(|m| m.mid == slot.mid) else { continue };
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            // Offers have the slots in order; an answer has them as the offer had.
+            let in_place = media.get(index).filter(|m| m.mid == slot.mid);
+            let Some(answered) = in_place.or_else(|| media.iter().find(|m| m.mid == slot.mid)) else { continue };
             if slot.ssrc.is_some() && (slot.ssrc, slot.rtx) != (answered.ssrc, answered.rtx) {
                 return Err(format!("slot {}: another SSRC", slot.mid));
             }
             (slot.ssrc, slot.rtx, slot.may_nack) = (answered.ssrc, answered.rtx, answered.nack);
+            self.by_ssrc.extend(answered.ssrc.map(|ssrc| (ssrc, (index as u32, false))));
+            self.by_ssrc.extend(answered.rtx.map(|ssrc| (ssrc, (index as u32, true))));
         }
         Ok(())
     }
 
     /// A sealed RTP packet.
-    pub fn handle_rtp(&mut self, now: Instant, datagram: &[u8]) {
-        let Self { transport, slots, opened, epoch, strays, .. } = self;
-        let (Ok(header), Some(inbound)) = (Header::parse(datagram), transport.inbound()) else {
-            *strays += 1;
+    pub fn handle_rtp(&mut self, now: Instant, datagram: &[u8], meter: &mut Meter) {
+        let (Ok(header), Some(inbound)) = (Header::parse(datagram), self.transport.inbound()) else {
+            self.strays += 1;
             return;
         };
-        let ssrc = Some(header.ssrc);
-        let Some(slot) = slots.iter_mut().find(|s| s.ssrc == ssrc || s.rtx == ssrc) else {
-            *strays += 1;
+        let known = self.by_ssrc.get(&header.ssrc).copied();
+        let place = known.or_else(|| latch(&mut self.slots, &mut self.by_ssrc, &header));
+        let Some((slot, is_rtx)) = place.and_then(|(i, rtx)| Some((self.slots.get_mut(i as usize)?, rtx))) else {
+            self.strays += 1;
             return;
         };
-        let is_rtx = slot.rtx == ssrc;
         let state = if is_rtx { &mut slot.rtx_srtp } else { &mut slot.srtp };
+        let mut opened = std::mem::take(&mut meter.opened);
         if opened.len() < datagram.len() {
             opened.resize(datagram.len(), 0);
         }
-        let Ok((seq, len)) = inbound.open_rtp(state, header.len, header.sequence, datagram, opened) else {
-            slot.stats.duplicates += 1;
-            return;
-        };
-        let Ok(range) = header.payload_range(&opened[..len]) else {
-            return slot.fault(format!("{}: padding that does not fit", slot.mid));
-        };
-        if is_rtx {
-            slot.handle_rtx(now, *epoch, &header, &opened[range]);
-        } else {
-            slot.reception.handle_packet(now, seq, header.timestamp);
-            slot.handle_media(now, *epoch, seq, &header, &opened[range]);
+        match inbound.open_rtp(state, header.len, header.sequence, datagram, &mut opened) {
+            Ok((seq, len)) => {
+                if !is_rtx {
+                    slot.reception.handle_packet(now, seq, header.timestamp);
+                }
+                let packet = Packet { now, epoch: self.epoch, header: &header, bytes: datagram.len(), is_rtx };
+                slot.handle_opened(&packet, seq, opened.get(..len).unwrap_or_default(), meter);
+            }
+            Err(DropReason::SrtpReplayed) => slot.ledger.duplicates += 1,
+            Err(why) => slot.fault(format!("slot {}: a packet that does not open: {why}", slot.mid)),
         }
+        meter.opened = opened;
+        self.next_nack = earliest([self.next_nack, slot.nack.next_timeout()]);
+        if self.first_packet.is_none() {
+            // There is something to report from now on.
+            self.next_report = Some(now + REPORTS);
+        }
+        self.first_packet = self.first_packet.or(slot.stats.first_packet);
+        self.first_keyframe = self.first_keyframe.or(slot.stats.first_keyframe);
     }
 
     /// An opened RTCP compound.
@@ -236,9 +241,9 @@ impl Subscriber {
         }
         let mut out = Vec::new();
         if self.next_report.is_none_or(|at| at <= now) {
-            self.next_report = Some(now + REPORTS);
             let blocks = self.slots.iter_mut().filter_map(|s| s.reception.report_block(now, s.ssrc?));
             let blocks: Vec<ReportBlock> = blocks.collect();
+            self.next_report = Some(now + if blocks.is_empty() { EMPTY_REPORTS } else { REPORTS });
             rtcp::write_receiver_report(&mut out, self.ssrc, &blocks);
             rtcp::write_cname(&mut out, self.ssrc, "loadtest");
         }
@@ -247,18 +252,22 @@ impl Subscriber {
             self.next_review = Some(now + REVIEW);
         }
         let rtt = self.transport.rtt();
-        for slot in &mut self.slots {
+        let nacks = self.next_nack.is_some_and(|at| at <= now);
+        for slot in self.slots.iter_mut().filter(|_| nacks || review) {
             let Some(ssrc) = slot.ssrc else { continue };
             self.asked.clear();
             slot.nack.poll(now, rtt, &mut self.asked);
             if !self.asked.is_empty() && slot.may_nack {
-                slot.stats.nacks += self.asked.len() as u64;
+                slot.note_asked(&self.asked);
                 rtcp::write_nack(&mut out, self.ssrc, ssrc, self.asked.iter().map(|s| s.low()));
             }
             slot.keyframe_needed |= slot.nack.take_keyframe_needed();
             if review && slot.wants_keyframe(now) {
                 rtcp::write_pli(&mut out, self.ssrc, ssrc);
             }
+        }
+        if nacks {
+            self.next_nack = earliest(self.slots.iter().map(|s| s.nack.next_timeout()));
         }
         if !out.is_empty() {
             self.transport.send_rtcp(&out);
@@ -271,9 +280,21 @@ impl Subscriber {
             return transport;
         }
         let ready = self.transport.connected_at;
-        let nacks = self.slots.iter().map(|s| s.nack.next_timeout());
-        earliest(nacks.chain([transport, self.next_report.or(ready), self.next_review.or(ready)]))
+        earliest([transport, self.next_nack, self.next_report.or(ready), self.next_review.or(ready)])
     }
+}
+
+/// A server need not tell its SSRCs (ours does): then the payload type says which slot it is, where there is one of the kind.
+fn latch(slots: &mut [Slot], by_ssrc: &mut FxHashMap<Ssrc, (u32, bool)>, header: &Header) -> Option<(u32, bool)> {
+    let of = |kind| sdp::codec_of(kind, header.payload_type.value()).map(|(_, rtx)| (kind, rtx));
+    let (kind, rtx) = of(Kind::Audio).or_else(|| of(Kind::Video))?;
+    let free = |slot: &Slot| slot.kind == kind && if rtx { slot.rtx.is_none() } else { slot.ssrc.is_none() };
+    let index = slots.iter().position(free)?;
+    let slot = slots.get_mut(index)?;
+    *(if rtx { &mut slot.rtx } else { &mut slot.ssrc }) = Some(header.ssrc);
+    let place = (index as u32, rtx);
+    by_ssrc.insert(header.ssrc, place);
+    Some(place)
 }
 
 impl Slot {
@@ -291,7 +312,8 @@ impl Slot {
             media,
             stats: SlotStats::default(),
             faults: Vec::new(),
-            latencies: Latencies::default(),
+            ledger: Ledger::default(),
+            last: None,
             may_nack: false,
             srtp: SsrcState::default(),
             rtx_srtp: SsrcState::default(),
@@ -302,6 +324,7 @@ impl Slot {
             keyframe_needed: false,
             report: None,
             latest: None,
+            asked: VecDeque::new(),
         }
     }
 
@@ -327,10 +350,17 @@ impl Slot {
         }
     }
 
+    /// Nothing more is expected at all. A freeze that goes on counts as it is.
+    pub fn finish(&mut self, now: Instant) {
+        match &mut self.media {
+            Screen::Audio(listener) => listener.rest(),
+            Screen::Video(viewer) => viewer.finish(now),
+        }
+    }
+
     /// Packets that never came, neither at first nor repaired, among all numbers that were used.
     pub fn lost_for_good(&self) -> u64 {
-        let expected = self.stats.first.zip(self.stats.highest).map_or(0, |(first, last)| last - first + 1);
-        expected.saturating_sub(self.stats.packets + self.stats.repaired)
+        self.ledger.lost_for_good()
     }
 
     /// What the server's reports say of the time at which the latest packet was captured, less the truth, in seconds. The
@@ -348,45 +378,68 @@ impl Slot {
         }
     }
 
-    fn handle_rtx(&mut self, now: Instant, epoch: Epoch, header: &Header, payload: &[u8]) {
+    fn note_asked(&mut self, asked: &[SeqNo]) {
+        self.stats.nacks += asked.len() as u64;
+        for seq in asked {
+            if self.asked.len() == MAX_ASKED {
+                self.asked.pop_front();
+            }
+            self.asked.push_back(seq.0);
+        }
+    }
+
+    fn handle_opened(&mut self, packet: &Packet<'_>, seq: SeqNo, opened: &[u8], meter: &mut Meter) {
+        let Ok(range) = packet.header.payload_range(opened) else {
+            return self.fault(format!("{}: padding that does not fit", self.mid));
+        };
+        let payload = opened.get(range).unwrap_or_default();
+        let payload_type = packet.header.payload_type.value();
+        let Some((codec, rtx)) = sdp::codec_of(self.kind, payload_type).filter(|(_, rtx)| *rtx == packet.is_rtx) else {
+            return self.fault(format!("{}: payload type {payload_type}", self.mid));
+        };
+        if !rtx {
+            self.stats.packets += 1;
+            self.extender.accept(seq);
+            let way = if self.asked.contains(&seq.0) { Way::Repair } else { Way::Wire };
+            return self.take(packet, seq, codec, payload, way, meter);
+        }
         let Some((osn, payload)) = payload.split_first_chunk::<2>() else { return };
         let Some(seq) = self.extender.extend(u16::from_be_bytes(*osn)) else { return };
-        if header.payload_type.value() != sdp::VP8_RTX {
-            return self.fault(format!("{}: RTX with payload type {}", self.mid, header.payload_type.value()));
-        }
         self.stats.repaired += 1;
-        self.take(now, epoch, seq, header, payload);
+        self.take(packet, seq, codec, payload, Way::Repair, meter);
     }
 
-    fn handle_media(&mut self, now: Instant, epoch: Epoch, seq: SeqNo, header: &Header, payload: &[u8]) {
-        let expected = if self.kind == Kind::Audio { sdp::OPUS } else { sdp::VP8 };
-        if header.payload_type.value() != expected {
-            return self.fault(format!("{}: payload type {}", self.mid, header.payload_type.value()));
-        }
-        self.stats.packets += 1;
-        self.extender.accept(seq);
-        self.take(now, epoch, seq, header, payload);
-    }
-
-    fn take(&mut self, now: Instant, epoch: Epoch, seq: SeqNo, header: &Header, payload: &[u8]) {
+    fn take(
+        &mut self,
+        packet: &Packet<'_>,
+        seq: SeqNo,
+        codec: Option<VideoCodec>,
+        payload: &[u8],
+        way: Way,
+        meter: &mut Meter,
+    ) {
+        let Packet { now, epoch, header, bytes, .. } = *packet;
         self.nack.handle_packet(now, seq);
+        let arrival = self.ledger.enter(seq.0, way);
         self.stats.first_packet.get_or_insert(now);
-        self.stats.first = Some(self.stats.first.map_or(seq.0, |f| f.min(seq.0)));
-        self.stats.highest = Some(self.stats.highest.map_or(seq.0, |h| h.max(seq.0)));
-        let (head, skip) = match self.kind {
-            Kind::Audio => (None, 1),
-            Kind::Video => (Vp8::read(payload), VP8_HEAD),
-        };
-        let Some(tag) = payload.get(skip..).and_then(Tag::read) else {
+        self.stats.highest = self.ledger.highest();
+        let head = codec.map(|codec| (codec.read(payload), codec.head_len()));
+        let Some(tag) = payload.get(head.map_or(1, |(_, len)| len)..).and_then(Tag::read) else {
             return self.fault(format!("{}: {}: not what anybody sent", self.mid, seq.0));
         };
         let age = audio::age(epoch.start, now, tag.micros);
-        self.latencies.add(age);
-        self.latest = Some((tag.micros, header.timestamp));
+        if matches!(arrival, Arrival::Next | Arrival::Late) {
+            let arrived = epoch.micros(meter.arrived.unwrap_or(now));
+            meter.count(self.kind, bytes, arrived.saturating_sub(tag.sent));
+        }
+        if arrival == Arrival::Next {
+            self.latest = Some((tag.micros, header.timestamp));
+            self.last = Some(tag);
+        }
         let (timestamp, marker) = (header.timestamp, header.marker);
         let fault = match (&mut self.media, head) {
             (Screen::Audio(listener), _) => listener.handle_packet(seq, timestamp, tag, age),
-            (Screen::Video(viewer), Some(head)) => {
+            (Screen::Video(viewer), Some((Some(head), _))) => {
                 let before = viewer.stats.keyframes;
                 let fault = viewer.handle_packet(now, seq, VideoPacket { timestamp, marker, head, tag });
                 if viewer.stats.keyframes > before {
@@ -395,7 +448,7 @@ impl Slot {
                 }
                 fault
             }
-            (Screen::Video(_), None) => Some("no VP8 descriptor".into()),
+            (Screen::Video(_), _) => Some("no descriptor of the codec".into()),
         };
         if let Some(fault) = fault {
             let mid = self.mid.clone();

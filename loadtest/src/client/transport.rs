@@ -25,6 +25,8 @@ pub struct Transport {
     /// Offered, and in use as soon as they are answered.
     offered: IceCredentials,
     dtls: Option<RtcDtls>,
+    /// When the handshake wants to be called. It changes only when something was done to it, and asking costs more than a packet.
+    dtls_timeout: Option<Instant>,
     srtp: Option<(SrtpOutbound, SrtpInbound)>,
     remote: Option<SocketAddr>,
     out: VecDeque<Vec<u8>>,
@@ -43,6 +45,7 @@ impl Transport {
             ice: Ice::new(offered.clone()),
             offered,
             dtls: None,
+            dtls_timeout: None,
             srtp: None,
             remote: None,
             out: VecDeque::new(),
@@ -154,7 +157,11 @@ impl Transport {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Some(dtls) = &mut self.dtls {
+        let dtls_due = self.dtls_timeout.is_some_and(|at| at <= now);
+        if !dtls_due && self.ice.poll_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        if let Some(dtls) = self.dtls.as_mut().filter(|_| dtls_due) {
             dtls.handle_timeout(now);
         }
         self.drive(now);
@@ -164,10 +171,15 @@ impl Transport {
         if self.failed {
             return None;
         }
-        earliest([self.ice.poll_timeout(), self.dtls.as_ref().and_then(|d| d.poll_timeout())])
+        earliest([self.ice.poll_timeout(), self.dtls_timeout])
     }
 
     fn drive(&mut self, now: Instant) {
+        self.turn(now);
+        self.dtls_timeout = self.dtls.as_ref().and_then(|d| d.poll_timeout());
+    }
+
+    fn turn(&mut self, now: Instant) {
         if self.failed {
             return;
         }

@@ -1,7 +1,7 @@
 //! What a viewer would have seen: packets put in order, joined to frames, and decoded in name.
-use super::payload::{Tag, Vp8};
+use super::payload::{Head, Tag};
+use super::ring::Ring;
 use exedra::rtp::SeqNo;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Packets that wait for others. Beyond it all are given up.
@@ -10,6 +10,8 @@ const MAX_WAITING: usize = 2_048;
 const REMEMBERED: u64 = 64;
 /// Frames that are further apart than this are a freeze that is noted.
 pub const FREEZE: Duration = Duration::from_millis(500);
+/// From here on, and if three frames are missing, somebody notices.
+const NOTICED: Duration = Duration::from_millis(200);
 /// Freezes that are remembered one by one.
 const MAX_FREEZES: usize = 256;
 
@@ -21,7 +23,7 @@ pub(super) const REBASED: i32 = 500;
 pub struct VideoPacket {
     pub timestamp: u32,
     pub marker: bool,
-    pub head: Vp8,
+    pub head: Head,
     pub tag: Tag,
 }
 
@@ -40,15 +42,17 @@ pub struct VideoStats {
     pub cut: u64,
     /// The longest time between two frames while they were expected, in milliseconds.
     pub longest_freeze_ms: u64,
+    /// Times without a frame above 200 ms and three frames, once there had been one; and how long they were together.
+    pub freezes: u64,
+    pub frozen_ms: u64,
 }
 
 /// See the module.
-#[derive(Default)]
 pub struct Viewer {
     pub stats: VideoStats,
     /// When and how long: gaps between two frames above [`FREEZE`].
     pub freezes: Vec<(Instant, Duration)>,
-    packets: BTreeMap<u64, VideoPacket>,
+    packets: Ring<VideoPacket>,
     /// The packet that the next frame begins with; `None` until a keyframe came.
     next: Option<u64>,
     last: Option<Decoded>,
@@ -64,27 +68,38 @@ pub struct Decoded {
     pub timestamp: u32,
 }
 
+impl Default for Viewer {
+    fn default() -> Self {
+        Self {
+            stats: VideoStats::default(),
+            freezes: Vec::new(),
+            packets: Ring::new(MAX_WAITING),
+            next: None,
+            last: None,
+            expected_since: None,
+        }
+    }
+}
+
 impl Viewer {
     /// A packet arrived, or was recovered. Gives what is wrong with it.
     pub fn handle_packet(&mut self, now: Instant, seq: SeqNo, packet: VideoPacket) -> Option<String> {
         self.expected_since.get_or_insert(now);
-        if let Some(known) = self.packets.get(&seq.0) {
+        if let Some(known) = self.packets.get(seq.0) {
             return (*known != packet).then(|| format!("video {}: one number for {known:?} and {packet:?}", seq.0));
         }
         if self.next.is_some_and(|next| seq.0 + REMEMBERED < next) {
             return None;
         }
         let fault = self.check(seq.0, &packet);
-        self.packets.insert(seq.0, packet);
-        if self.packets.len() > MAX_WAITING {
-            self.packets.clear();
+        if !self.packets.insert(seq.0, packet) {
             self.next = None;
+            return fault;
         }
-        while self.advance(now) {}
-        let keep_from = self.next.unwrap_or(0).saturating_sub(REMEMBERED);
-        while self.packets.first_key_value().is_some_and(|(first, _)| *first < keep_from) {
-            self.packets.pop_first();
-        }
+        // Only the end of a frame, or what was missing, can make something whole.
+        let in_line = self.packets.highest() == Some(seq.0) && !packet.marker && !packet.head.starts_frame;
+        while !in_line && self.advance(now) {}
+        self.packets.forget_below(self.next.unwrap_or(0).saturating_sub(REMEMBERED));
         fault
     }
 
@@ -95,7 +110,7 @@ impl Viewer {
 
     /// True if packets are here that cannot be decoded.
     pub fn is_stuck(&self) -> bool {
-        self.packets.keys().next_back().is_some_and(|last| self.next.is_none_or(|next| *last >= next))
+        self.packets.highest().is_some_and(|last| self.next.is_none_or(|next| last >= next))
     }
 
     /// How long a frame has been expected.
@@ -111,14 +126,14 @@ impl Viewer {
     /// Notes a freeze that goes on.
     pub fn finish(&mut self, now: Instant) {
         if let Some(since) = self.expected_since.take() {
-            self.note_gap(now, now.saturating_duration_since(since));
+            self.note_gap(now, now.saturating_duration_since(since), Duration::ZERO);
         }
     }
 
     /// Decodes the next frame, if it is whole.
     fn advance(&mut self, now: Instant) -> bool {
         let from = match self.next {
-            Some(next) if self.packets.contains_key(&next) => next,
+            Some(next) if self.packets.get(next).is_some() => next,
             _ => return self.skip_to_keyframe(now),
         };
         match self.frame_at(from) {
@@ -141,9 +156,9 @@ impl Viewer {
         let beyond = self.next.unwrap_or(0);
         let starts: Vec<u64> = self
             .packets
-            .range(beyond..)
+            .from(beyond)
             .filter(|(_, p)| p.head.starts_frame && p.tag.keyframe)
-            .map(|(seq, _)| *seq)
+            .map(|(seq, _)| seq)
             .collect();
         for start in starts.into_iter().rev() {
             if let Frame::Whole { end, first } = self.frame_at(start) {
@@ -159,16 +174,16 @@ impl Viewer {
     }
 
     fn frame_at(&self, from: u64) -> Frame {
-        let Some(first) = self.packets.get(&from).filter(|p| p.head.starts_frame) else { return Frame::Incomplete };
-        for (count, (seq, packet)) in self.packets.range(from..).enumerate() {
-            if *seq != from + count as u64 {
+        let Some(first) = self.packets.get(from).filter(|p| p.head.starts_frame) else { return Frame::Incomplete };
+        for (count, (seq, packet)) in self.packets.from(from).enumerate() {
+            if seq != from + count as u64 {
                 return Frame::Incomplete;
             }
             if count > 0 && packet.head.starts_frame {
-                return Frame::Cut { end: *seq };
+                return Frame::Cut { end: seq };
             }
             if packet.marker {
-                return Frame::Whole { end: *seq, first: *first };
+                return Frame::Whole { end: seq, first: *first };
             }
         }
         Frame::Incomplete
@@ -183,12 +198,21 @@ impl Viewer {
             self.stats.layer_switches += u64::from(same_track && last.tag.encoding != first.tag.encoding);
         }
         if let Some(since) = self.expected_since.replace(now) {
-            self.note_gap(now, now.saturating_duration_since(since));
+            // The publisher itself may send few frames.
+            let interval = self.last.filter(|l| l.tag.same_source(&first.tag)).map_or(0, |l| {
+                let frames = first.tag.frame.wrapping_sub(l.tag.frame).max(1);
+                first.tag.micros.saturating_sub(l.tag.micros) / u64::from(frames)
+            });
+            self.note_gap(now, now.saturating_duration_since(since), Duration::from_micros(interval));
         }
         self.last = Some(Decoded { at: now, tag: first.tag, timestamp: first.timestamp });
     }
 
-    fn note_gap(&mut self, now: Instant, gap: Duration) {
+    fn note_gap(&mut self, now: Instant, gap: Duration, interval: Duration) {
+        if self.last.is_some() && gap > NOTICED && gap > interval * 3 {
+            self.stats.freezes += 1;
+            self.stats.frozen_ms += gap.as_millis() as u64;
+        }
         self.stats.longest_freeze_ms = self.stats.longest_freeze_ms.max(gap.as_millis() as u64);
         if gap > FREEZE && self.freezes.len() < MAX_FREEZES {
             self.freezes.push((now, gap));
@@ -197,8 +221,8 @@ impl Viewer {
 
     /// Holds a packet against its neighbours: what a decoder would stumble over.
     fn check(&self, seq: u64, packet: &VideoPacket) -> Option<String> {
-        let before = seq.checked_sub(1).and_then(|s| self.packets.get(&s));
-        let after = self.packets.get(&(seq + 1));
+        let before = seq.checked_sub(1).and_then(|s| self.packets.get(s));
+        let after = self.packets.get(seq + 1);
         let pairs = [before.map(|b| (b, packet)), after.map(|a| (packet, a))];
         let alone = (packet.head.starts_frame != (packet.tag.part == 0)
             || packet.head.starts_frame && packet.head.keyframe != packet.tag.keyframe)
@@ -238,10 +262,10 @@ fn wrong_order(a: &VideoPacket, b: &VideoPacket) -> Option<&'static str> {
     if step <= 0 {
         return Some("a timestamp that does not advance");
     }
-    if b.head.picture_id != (a.head.picture_id + 1) & 0x7fff {
+    if b.head.picture_id != a.head.picture_id.map(|id| (id + 1) & 0x7fff) {
         return Some("a hole in the picture ids");
     }
-    if b.head.tl0_pic_idx != a.head.tl0_pic_idx.wrapping_add(1) {
+    if b.head.tl0_pic_idx != a.head.tl0_pic_idx.map(|id| id.wrapping_add(1)) {
         return Some("a hole in TL0PICIDX");
     }
     if same_source && a.marker && b.tag.frame == a.tag.frame.wrapping_add(1) {

@@ -278,6 +278,7 @@ impl Engine {
                 }
             }
             Command::Stats { peer, token } => self.stats.push((peer, token)),
+            Command::Mirror { .. } | Command::Relay { .. } => panic!("a room knows no shards: {command:?}"),
         }
     }
 }
@@ -294,6 +295,7 @@ fn brief(command: &Command) -> String {
             format!("bind {peer} {mid} {}", track.map_or("-".into(), |t| t.to_string()))
         }
         Command::Stats { peer, token } => format!("stats {peer} {token}"),
+        Command::Mirror { track, .. } | Command::Relay { track, .. } => format!("relay {track}"),
     }
 }
 

@@ -1,0 +1,256 @@
+//! What shapes a load: one set of options for all scenarios, each with a default that fits its scenario.
+use super::Name;
+use crate::carrier::{HttpPlan, Impairment};
+use crate::client::{TrackConfig, VideoCodec};
+use clap::Args;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// RTP header, extensions and the SRTP tag of a packet: what is not payload.
+const OVERHEAD: usize = 36;
+
+/// See the module. What is not given is the scenario's own.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// How many publish. (Not in a conference, where all do.)
+    #[arg(long, value_name = "N")]
+    pub publishers: Option<u32>,
+    /// How many watch and listen; in a conference how many take part.
+    #[arg(long, value_name = "N", visible_alias = "viewers")]
+    pub subscribers: Option<u32>,
+    /// Seconds to measure, once all are in.
+    #[arg(long, value_name = "S")]
+    pub duration: Option<u64>,
+    /// People who join in one second, before measuring begins.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub rate: u32,
+    /// Bits a second of each camera: of its largest encoding with --simulcast. 0: no cameras.
+    #[arg(long, value_name = "N", default_value_t = 1_500_000)]
+    pub video_bps: u32,
+    /// Frames a second of each camera.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub fps: u32,
+    /// Bytes of a video packet on the wire, UDP and IP left out.
+    #[arg(long, value_name = "N", default_value_t = 1_150)]
+    pub packet_bytes: usize,
+    /// The codec of cameras: vp8, vp9, h264 or av1. What a frame shows is made up; what a server reads of it is not.
+    #[arg(long, value_name = "CODEC", default_value = "vp8", value_parser = codec)]
+    pub codec: VideoCodec,
+    /// Cameras send three encodings: a quarter of the bitrate for half the size, and a quarter of that for a quarter.
+    #[arg(long)]
+    pub simulcast: bool,
+    /// Milliseconds over which the packets of a frame are spread. 0: one burst, as Chromium sends all but its largest frames.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub pacing_ms: u64,
+    /// Bits a second of each microphone, at 50 packets a second. 0: no microphones.
+    #[arg(long, value_name = "N", default_value_t = 32_000)]
+    pub audio_bps: u32,
+    /// join-storm, churn: people who join in one second while the call runs.
+    #[arg(long, value_name = "N")]
+    pub storm_rate: Option<u32>,
+    /// churn: how many of the visitors break and resume their socket, or change their view, in one second.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub changes: u32,
+    /// join-storm, churn: seconds that a visitor stays.
+    #[arg(long, value_name = "S")]
+    pub stay: Option<u64>,
+    /// webinar: nobody sends anything, so that it shows what it costs to have people.
+    #[arg(long)]
+    pub silent: bool,
+    /// webinar: messages and raised hands in one second, of all viewers together.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub presence: u32,
+    /// bad-network: the share of the clients that are behind it.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    pub impaired: f64,
+    /// bad-network: the share of their datagrams that are lost, each way.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.03)]
+    pub loss: f64,
+    /// bad-network: milliseconds that they take longer, each way.
+    #[arg(long, value_name = "MS", default_value_t = 40)]
+    pub delay_ms: u64,
+    /// bad-network: milliseconds that they take longer at random, each way.
+    #[arg(long, value_name = "MS", default_value_t = 10)]
+    pub jitter_ms: u64,
+    /// bad-network: the share of their datagrams that are overtaken, each way.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
+    pub reorder: f64,
+    /// How clients speak to the server: over its room API, or each by itself over WHIP (publishers) and WHEP (all others).
+    #[arg(long, value_name = "API", value_enum, default_value_t = Api::Room)]
+    pub api: Api,
+    /// --api whip: where publishers post their offers; {room} is replaced.
+    #[arg(long, value_name = "PATH", default_value = "/v1/whip/{room}")]
+    pub whip_path: String,
+    /// --api whip: where viewers post their offers; {room} is replaced.
+    #[arg(long, value_name = "PATH", default_value = "/v1/whep/{room}")]
+    pub whep_path: String,
+    /// --api whip: what is sent as the bearer token.
+    #[arg(long, value_name = "TOKEN")]
+    pub bearer: Option<String>,
+    /// The room to join.
+    #[arg(long, value_name = "NAME", default_value = "loadtest")]
+    pub room: String,
+    /// Seeds all that is random.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// See [`Options::api`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Api {
+    Room,
+    Whip,
+}
+
+fn codec(text: &str) -> Result<VideoCodec, String> {
+    let named = |codec: &VideoCodec| format!("{codec:?}").eq_ignore_ascii_case(text);
+    VideoCodec::ALL.into_iter().find(named).ok_or_else(|| "vp8, vp9, h264 or av1".to_owned())
+}
+
+impl Options {
+    /// With the scenario's own where nothing is given.
+    pub fn publishers(&self, name: Name) -> u32 {
+        self.publishers.unwrap_or(match name {
+            Name::Webinar | Name::AudioRoom => 3,
+            _ => 1,
+        })
+    }
+
+    /// See [`publishers`](Self::publishers).
+    pub fn subscribers(&self, name: Name) -> u32 {
+        self.subscribers.unwrap_or(match name {
+            Name::Conference => 10,
+            Name::AudioRoom => 200,
+            Name::Webinar => 1_000,
+            Name::Classroom | Name::JoinStorm | Name::Churn | Name::BadNetwork => 50,
+        })
+    }
+
+    /// How long is measured.
+    pub fn duration(&self, name: Name) -> Duration {
+        let default = match name {
+            Name::Churn => 3_600,
+            Name::JoinStorm => 60,
+            _ => 20,
+        };
+        Duration::from_secs(self.duration.unwrap_or(default))
+    }
+
+    /// People who join in one second while the call runs.
+    pub fn storm_rate(&self, name: Name) -> u32 {
+        let default = if name == Name::Churn { 5 } else { 100 };
+        self.storm_rate.unwrap_or(default).max(1)
+    }
+
+    pub fn stay(&self, name: Name) -> Duration {
+        let default = if name == Name::Churn { 20 } else { 5 };
+        Duration::from_secs(self.stay.unwrap_or(default))
+    }
+
+    /// What a publisher publishes.
+    pub fn tracks(&self, name: Name) -> Vec<TrackConfig> {
+        let mut tracks = Vec::new();
+        if self.audio_bps > 0 {
+            let mut microphone = TrackConfig::microphone();
+            // 50 packets a second.
+            microphone.encodings.iter_mut().for_each(|e| e.frame_bytes = (self.audio_bps / 400) as usize);
+            tracks.push(microphone);
+        }
+        if self.video_bps > 0 && name != Name::AudioRoom {
+            tracks.push(self.camera());
+        }
+        tracks
+    }
+
+    fn camera(&self) -> TrackConfig {
+        let fps = self.fps.clamp(1, 240);
+        // The bitrate is that of whole packets; what is to be counted is how many.
+        let payload = self.packet_bytes.saturating_sub(OVERHEAD);
+        let frame_bytes = |bps: u32| bps as usize / 8 / fps as usize * payload / self.packet_bytes.max(1);
+        let camera = if self.simulcast {
+            let of = |share| frame_bytes(self.video_bps / share);
+            TrackConfig::simulcast(&[("q", of(16)), ("h", of(4)), ("f", of(1))])
+        } else {
+            TrackConfig::camera(frame_bytes(self.video_bps))
+        };
+        let camera = camera.every(Duration::from_secs(1) / fps).codec(self.codec).mtu(payload);
+        camera.even().paced(Duration::from_millis(self.pacing_ms))
+    }
+
+    /// Kinds of tracks that somebody who watches `publishers` gets: audio and video slots.
+    pub fn expected(&self, name: Name, publishers: u32, limits: (u32, u32)) -> (usize, usize) {
+        // Over WHEP there is one slot of each kind.
+        let limits = if self.api == Api::Whip { (1, 1) } else { limits };
+        let audio = if self.audio_bps > 0 && !self.silent { publishers.min(limits.0) } else { 0 };
+        let video =
+            if self.video_bps > 0 && name != Name::AudioRoom && !self.silent { publishers.min(limits.1) } else { 0 };
+        (audio as usize, video as usize)
+    }
+
+    /// How somebody signals who publishes, or does not.
+    pub fn http(&self, publishes: bool) -> Option<HttpPlan> {
+        let path = if publishes { &self.whip_path } else { &self.whep_path };
+        let plan = HttpPlan { path: path.replace("{room}", &self.room), bearer: self.bearer.clone() };
+        (self.api == Api::Whip).then_some(plan)
+    }
+
+    /// What cannot be done.
+    pub fn check(&self, name: Name) -> Result<(), String> {
+        let rooms_only = matches!(name, Name::Conference | Name::Churn | Name::Webinar);
+        if self.api == Api::Whip && rooms_only {
+            return Err(format!(
+                "{} needs the room API: over WHIP and WHEP people only publish or only watch",
+                name.text()
+            ));
+        }
+        Ok(())
+    }
+
+    pub fn impairment(&self) -> Impairment {
+        Impairment {
+            loss: self.loss,
+            delay: Duration::from_millis(self.delay_ms),
+            jitter: Duration::from_millis(self.jitter_ms),
+            reorder: self.reorder,
+        }
+    }
+
+    /// Everything that shapes the load of a scenario, for the result.
+    pub fn told(&self, name: Name) -> BTreeMap<String, serde_json::Value> {
+        let mut told = BTreeMap::new();
+        let mut tell = |key: &str, value: serde_json::Value| _ = told.insert(key.to_owned(), value);
+        tell(
+            "publishers",
+            if name == Name::Conference { self.subscribers(name) } else { self.publishers(name) }.into(),
+        );
+        tell("subscribers", self.subscribers(name).into());
+        tell("api", format!("{:?}", self.api).to_lowercase().into());
+        tell("rate", self.rate.into());
+        tell("videoBps", if name == Name::AudioRoom { 0 } else { self.video_bps }.into());
+        tell("fps", self.fps.into());
+        tell("packetBytes", self.packet_bytes.into());
+        tell("codec", format!("{:?}", self.codec).to_lowercase().into());
+        tell("simulcast", self.simulcast.into());
+        tell("pacingMs", self.pacing_ms.into());
+        tell("audioBps", self.audio_bps.into());
+        if matches!(name, Name::JoinStorm | Name::Churn) {
+            tell("stormRate", self.storm_rate(name).into());
+            tell("stayS", self.stay(name).as_secs().into());
+        }
+        if name == Name::Churn {
+            tell("changes", self.changes.into());
+        }
+        if name == Name::Webinar {
+            tell("silent", self.silent.into());
+            tell("presence", self.presence.into());
+        }
+        if name == Name::BadNetwork {
+            tell("impaired", self.impaired.into());
+            tell("loss", self.loss.into());
+            tell("delayMs", self.delay_ms.into());
+            tell("jitterMs", self.jitter_ms.into());
+            tell("reorder", self.reorder.into());
+        }
+        told
+    }
+}
