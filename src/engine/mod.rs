@@ -32,6 +32,7 @@ use crate::ids::{PeerId, RoomId, ShardId, TrackId};
 use crate::metrics::{DropReason, ShardMetrics};
 use crate::peer::LocalIdentity;
 use crate::rtp::codec::{Codec, Kind};
+use crate::rtp::history::HistoryBudget;
 use peer::Peer;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -83,6 +84,7 @@ pub struct Engine {
     /// What each shard is to have after this turn; none if this one is alone.
     relays: Vec<Box<RelayBatch>>,
     streams: Slab<ReceiveStream>,
+    histories: HistoryBudget,
     generation: u32,
     tracks: Slab<Track>,
     track_ids: FxHashMap<TrackId, usize>,
@@ -184,6 +186,7 @@ impl Engine {
             shard: ShardId(0),
             relays: Vec::new(),
             streams: Slab::new(),
+            histories: HistoryBudget::default(),
             generation: 0,
             tracks: Slab::new(),
             track_ids: FxHashMap::default(),
