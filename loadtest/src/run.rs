@@ -69,7 +69,7 @@ pub fn run(
     result.generator = watch.generator(&ending);
     result.totals = watch.totals(ending, options);
     result.samples = watch.samples;
-    if let Some(server) = result.server.as_mut().filter(|s| s.packets_out == 0) {
+    if let Some(server) = result.server.as_mut().filter(|s| s.datagrams_out == 0) {
         // A server that does not tell: what the receivers got.
         server.packets_out = result.generator.packets_received;
     }

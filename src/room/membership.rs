@@ -13,6 +13,8 @@ use crate::engine::Command;
 use crate::ids::{ParticipantId, TrackId};
 use std::time::{Duration, Instant};
 
+/// How much more rarely pings come in a large room.
+const RARER: u32 = 4;
 /// Characters of a name.
 const NAME: usize = 64;
 
@@ -56,7 +58,7 @@ impl Room {
             return Err((ErrorCode::LimitReached, "the room is full", 4403));
         }
         let (name, secret) = (self.secret(), self.secret());
-        let session = Session::new(name, secret, socket, &self.settings.limits, self.settings.ping, at.now);
+        let session = Session::new(name, secret, socket, &self.settings.limits, self.ping(), at.now);
         let session_id = session.id.clone();
         let participant = self.admit(at, claims, Origin::Socket(Box::new(session)));
         self.index.sockets.insert(socket, participant);
@@ -106,7 +108,7 @@ impl Room {
     }
 
     fn resume(&mut self, at: At, id: ParticipantId, socket: SocketId, request: u64, seq: u64, claims: Claims) {
-        let ping = self.settings.ping;
+        let ping = self.ping();
         let Some(participant) = self.participants.get_mut(&id) else { return };
         let grants = participant.grants;
         // Without a token of the same identity, what the first one said holds.
@@ -117,7 +119,7 @@ impl Room {
         let Some(session) = participant.session_mut() else { return };
         tracing::info!(participant = %id, seq, "resumed");
         let old = session.socket.replace(socket);
-        (session.lost_at, session.heard, session.next_ping) = (None, at.now, at.now + ping);
+        session.take_up(ping, at.now);
         let missed = session.log.since(seq, &self.history);
         let last = session.log.last();
         if let Some(old) = old {
@@ -159,7 +161,7 @@ impl Room {
             seq,
             resumed,
             participant: id.to_string(),
-            ping_ms: millis(self.settings.ping),
+            ping_ms: millis(session.ping),
             grace_ms: millis(self.settings.grace),
             limits: self.settings.limits.told(),
             ice_servers: self.settings.ice_servers.clone(),
@@ -311,7 +313,7 @@ impl Room {
 
     /// Something of a participant is due: heartbeat, grace, expiry.
     pub(super) fn participant_due(&mut self, at: At, id: ParticipantId) {
-        let (ping, grace) = (self.settings.ping, self.settings.grace);
+        let grace = self.settings.grace;
         let Some(participant) = self.participants.get_mut(&id) else { return };
         if participant.expires.is_some_and(|e| at.now >= e) {
             return self.bye(id, ByeAction::Stop, "expired", 4401, LeftWhy::Expired);
@@ -324,11 +326,11 @@ impl Room {
         if let Some(session) = participant.session_mut() {
             match (session.socket, session.lost_at) {
                 (None, Some(lost)) if at.now >= lost + grace => return self.leave(id, LeftWhy::Timeout),
-                (Some(socket), _) if at.now >= session.heard + ping * 2 => {
+                (Some(socket), _) if at.now >= session.silent_until() => {
                     return self.drop_socket(at, socket, 4408, "heartbeat missed");
                 }
                 (Some(_), _) if at.now >= session.next_ping => {
-                    session.next_ping = at.now + ping;
+                    session.pings(at.now, at.wall_ms);
                     session.send(Text::plain(msg::text(&Heartbeat::Ping { t: at.wall_ms })), &mut self.out);
                 }
                 _ => {}
@@ -337,12 +339,19 @@ impl Room {
         self.arm_participant(id);
     }
 
+    /// Between two pings of a session that begins now. Of thousands who only watch, one whose network is gone may be missed
+    /// a little later: in a large room pings come more rarely.
+    fn ping(&self) -> Duration {
+        let large = self.participants.len() > self.settings.full_presence;
+        self.settings.ping * if large { RARER } else { 1 }
+    }
+
     /// Sets the timer to whatever of this participant comes first.
     pub(super) fn arm_participant(&mut self, id: ParticipantId) {
-        let (ping, grace) = (self.settings.ping, self.settings.grace);
+        let grace = self.settings.grace;
         let Some(participant) = self.participants.get(&id) else { return };
         let session = participant.session().and_then(|session| match session.socket {
-            Some(_) => Some(session.next_ping.min(session.heard + ping * 2)),
+            Some(_) => Some(session.next_ping.min(session.silent_until())),
             None => session.lost_at.map(|lost| lost + grace),
         });
         let dues = [session, participant.expires, participant.publisher.orphaned_until];
@@ -355,7 +364,11 @@ impl Room {
     pub(super) fn pong(&mut self, at: At, socket: SocketId) {
         let id = self.heard(at, socket);
         let session = id.and_then(|id| self.participants.get_mut(&id)).and_then(Participant::session_mut);
-        if session.is_some_and(|s| s.pace.request(at.now) == Verdict::Flood) {
+        let verdict = session.map(|session| {
+            session.answers.arrived();
+            session.pace.request(at.now)
+        });
+        if verdict == Some(Verdict::Flood) {
             self.drop_socket(at, socket, 4429, "too many pongs");
         }
     }

@@ -91,7 +91,8 @@ impl Room {
             Pc::Sub => ConnectionKind::Subscribe,
         };
         let rng = &mut self.rng;
-        let negotiation = link.negotiation.get_or_insert_with(|| Negotiation::new(kind, &mut || rng.next_u64()));
+        let make = || Box::new(Negotiation::new(kind, &mut || rng.next_u64()));
+        let negotiation = link.negotiation.get_or_insert_with(make);
         let limits = self.settings.sdp_limits();
         let (fingerprint, candidates) = (&self.settings.fingerprint, self.settings.candidates.as_slice());
         let context = AnswerContext { fingerprint, candidates, limits: &limits };

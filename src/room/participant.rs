@@ -69,7 +69,7 @@ pub(super) struct Subscriber {
 #[derive(Debug, Default)]
 pub(super) struct Link {
     pub peer: Option<PeerId>,
-    pub negotiation: Option<Negotiation>,
+    pub negotiation: Option<Box<Negotiation>>,
     /// The last `rev` taken.
     pub rev: u64,
     /// Names the ICE session: our username fragment.

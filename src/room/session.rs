@@ -5,6 +5,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Pings go out at multiples of this.
+const TOGETHER_MS: u64 = 250;
+/// Bytes from which on an answer is a long one.
+const LONG: usize = 512;
+
 /// A client of the room's socket, with or without a socket at the moment.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -15,6 +20,8 @@ pub(super) struct Session {
     pub lost_at: Option<Instant>,
     /// When anything was last heard of it.
     pub heard: Instant,
+    /// Between two pings.
+    pub ping: Duration,
     pub next_ping: Instant,
     pub log: EventLog,
     pub answers: Answers,
@@ -36,11 +43,31 @@ impl Session {
             socket: Some(socket),
             lost_at: None,
             heard: now,
+            ping,
             next_ping: now + ping,
             log: EventLog::new(limits.event_log_len, limits.event_log_bytes),
             answers: Answers::new(limits.answer_cache_len, limits.answer_cache_bytes),
             pace: Pace::new(limits.requests_per_second, limits.request_burst, now),
         }
+    }
+
+    /// The session goes on, on another socket.
+    pub fn take_up(&mut self, ping: Duration, now: Instant) {
+        (self.lost_at, self.heard, self.ping, self.next_ping) = (None, now, ping, now + ping);
+        self.answers.lost();
+    }
+
+    /// A ping goes out.
+    pub fn pings(&mut self, now: Instant, wall_ms: u64) {
+        // A little early, so that the pings of many go out together and the room wakes once for all of them.
+        let next_ms = wall_ms + self.ping.as_millis() as u64;
+        self.next_ping = now + self.ping - Duration::from_millis(next_ms % TOGETHER_MS);
+        self.answers.ping();
+    }
+
+    /// When it has been silent for so long that its network must be gone.
+    pub fn silent_until(&self) -> Instant {
+        self.heard + self.ping * 2
     }
 
     /// Numbers an event that is for this session alone, keeps it, and sends it if there is a socket. The answer is its number.
@@ -204,16 +231,29 @@ impl EventLog {
     }
 }
 
-/// The answers given, by request id, so that a repeated request has no second effect.
+/// The answers given, by request id, so that a repeated request has no second effect. A long one (an SDP) is kept until the
+/// client must have got it: until it answers a ping that was sent later.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// Oldest first. None while the answer is pending.
-    kept: VecDeque<(u64, Option<Arc<str>>)>,
+    /// Oldest first.
+    kept: VecDeque<(u64, Kept)>,
     bytes: usize,
+    /// Answers given so far, and before the ping that is to be answered next.
+    given: u64,
+    before_ping: Option<u64>,
     /// The highest id that was dropped.
     forgotten: Option<u64>,
     max_len: usize,
     max_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Pending,
+    /// With how many were given before.
+    Text(Arc<str>, u64),
+    /// It was long, and it has arrived.
+    Arrived,
 }
 
 #[derive(Debug, PartialEq)]
@@ -227,13 +267,15 @@ pub(super) enum Known {
 
 impl Answers {
     fn new(max_len: usize, max_bytes: usize) -> Self {
-        Self { kept: VecDeque::new(), bytes: 0, forgotten: None, max_len, max_bytes }
+        let kept = VecDeque::new();
+        Self { kept, bytes: 0, given: 0, before_ping: None, forgotten: None, max_len, max_bytes }
     }
 
     pub fn lookup(&self, id: u64) -> Known {
         match self.kept.iter().find(|(kept, _)| *kept == id) {
-            Some((_, Some(text))) => Known::Answered(text.clone()),
-            Some((_, None)) => Known::Pending,
+            Some((_, Kept::Text(text, _))) => Known::Answered(text.clone()),
+            Some((_, Kept::Pending)) => Known::Pending,
+            Some((_, Kept::Arrived)) => Known::Forgotten,
             None if self.forgotten.is_some_and(|f| id <= f) => Known::Forgotten,
             None => Known::New,
         }
@@ -241,28 +283,55 @@ impl Answers {
 
     /// The request is taken; its answer comes later.
     pub fn begin(&mut self, id: u64) {
-        self.kept.push_back((id, None));
+        self.kept.push_back((id, Kept::Pending));
         self.shrink();
     }
 
     pub fn finish(&mut self, id: u64, text: Arc<str>) {
         if let Some((_, slot)) = self.kept.iter_mut().rev().find(|(kept, _)| *kept == id) {
             self.bytes += text.len();
-            *slot = Some(text);
+            *slot = Kept::Text(text, self.given);
+            self.given += 1;
             self.shrink();
         }
     }
 
     /// The request had no effect and may be tried again with the same id.
     pub fn forget(&mut self, id: u64) {
-        self.kept.retain(|(kept, text)| *kept != id || text.is_some());
+        self.kept.retain(|(kept, answer)| *kept != id || !matches!(answer, Kept::Pending));
+    }
+
+    /// A ping goes out: what was answered before has arrived when that is answered.
+    pub fn ping(&mut self) {
+        self.before_ping.get_or_insert(self.given);
+    }
+
+    /// A ping was answered.
+    pub fn arrived(&mut self) {
+        let Some(arrived) = self.before_ping.take() else { return };
+        for (_, answer) in &mut self.kept {
+            if let Kept::Text(text, before) = answer
+                && text.len() > LONG
+                && *before < arrived
+            {
+                self.bytes -= text.len();
+                *answer = Kept::Arrived;
+            }
+        }
+    }
+
+    /// The socket is gone, and with it perhaps what was written to it.
+    pub fn lost(&mut self) {
+        self.before_ping = None;
     }
 
     fn shrink(&mut self) {
         // The latest stays whatever its size: a lost connection makes its sender ask again.
         while self.kept.len() > self.max_len || (self.bytes > self.max_bytes && self.kept.len() > 1) {
-            let Some((id, text)) = self.kept.pop_front() else { break };
-            self.bytes -= text.map_or(0, |t| t.len());
+            let Some((id, answer)) = self.kept.pop_front() else { break };
+            if let Kept::Text(text, _) = answer {
+                self.bytes -= text.len();
+            }
             self.forgotten = self.forgotten.max(Some(id));
         }
     }
@@ -416,6 +485,29 @@ mod tests {
         answers.begin(10);
         answers.finish(10, "x".repeat(5000).into());
         assert!(matches!(answers.lookup(10), Known::Answered(_)), "the latest answer is kept, however long");
+    }
+
+    #[test]
+    fn a_long_answer_is_kept_until_it_must_have_arrived() {
+        let (mut answers, long) = (Answers::new(64, 100_000), "x".repeat(LONG + 1));
+        let is_kept = |answers: &Answers, id| matches!(answers.lookup(id), Known::Answered(_));
+        for id in 1..=3 {
+            answers.begin(id);
+            answers.finish(id, if id == 2 { "short".into() } else { long.as_str().into() });
+            if id == 2 {
+                answers.ping();
+                answers.ping();
+            }
+        }
+        answers.arrived();
+        assert_eq!([1, 2, 3].map(|id| is_kept(&answers, id)), [false, true, true], "the third came after the ping");
+        assert_eq!(answers.lookup(1), Known::Forgotten);
+        assert_eq!(answers.bytes, long.len() + 5);
+        answers.arrived();
+        answers.ping();
+        answers.lost();
+        answers.arrived();
+        assert!(is_kept(&answers, 3), "another socket answers nothing that was sent to the one before");
     }
 
     #[test]

@@ -279,6 +279,17 @@ pub(super) struct Rebind {
     pub want: Option<Want>,
 }
 
+/// Whether the slots show what is wanted already, each track in some slot: the usual case, found without any allocation.
+pub(super) fn agrees(slots: &Slots, wanted: &Wanted) -> bool {
+    let agrees = |kind| {
+        let wants = wanted.of(kind);
+        let mut bound = slots.of(kind).iter().filter_map(|slot| Some((slot.active, slot.bound?.candidate.track)));
+        let is_wanted = |(active, track)| active && wants.iter().any(|want| want.candidate.track == track);
+        bound.clone().count() == wants.len() && bound.all(is_wanted)
+    };
+    agrees(Kind::Audio) && agrees(Kind::Video)
+}
+
 /// What must change so that the slots show what is wanted. A track keeps its slot as long as it is wanted; picture and
 /// sound that belong together go to slots of the same number where there are such. Empty when all is well.
 pub(super) fn reconcile(slots: &Slots, wanted: &Wanted) -> Vec<Rebind> {

@@ -126,7 +126,12 @@ impl Room {
         self.tell_need(id, &wanted);
         let Some(subscriber) = self.participants.get(&id).map(|p| &p.subscriber) else { return };
         wanted.truncate(&subscriber.slots);
-        let changes = slots::reconcile(&subscriber.slots, &wanted);
+        let agrees = slots::agrees(&subscriber.slots, &wanted);
+        debug_assert_eq!(agrees, slots::reconcile(&subscriber.slots, &wanted).is_empty());
+        if agrees && subscriber.wish.is_none() {
+            return;
+        }
+        let changes = if agrees { Vec::new() } else { slots::reconcile(&subscriber.slots, &wanted) };
         let mut touched: Vec<TrackId> = Vec::new();
         if let Some(wish) = &subscriber.wish {
             touched.extend(wish.tracks.keys().filter(|t| self.tracks.contains_key(t)));

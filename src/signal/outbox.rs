@@ -35,6 +35,8 @@ pub struct OutboxReader(Arc<Shared>);
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     Text(Text),
+    /// The answer to a WebSocket ping, with its payload.
+    Pong(Vec<u8>),
     /// Close; nothing comes after it.
     Close(Closing),
 }
@@ -44,18 +46,23 @@ struct Shared {
     limits: OutboxLimits,
     state: Mutex<State>,
     changed: Notify,
+    /// The writing end waits for the reading end to go.
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Text>,
     bytes: usize,
+    /// Only the latest ping needs an answer (RFC 6455 section 5.5.3).
+    pong: Option<Vec<u8>>,
     closing: Option<Closing>,
+    ended: bool,
 }
 
 /// A queue for one socket, with its two ends.
 pub fn outbox(limits: OutboxLimits) -> (Outbox, OutboxReader) {
-    let shared = Arc::new(Shared { limits, state: Mutex::default(), changed: Notify::new() });
+    let shared = Arc::new(Shared { limits, state: Mutex::default(), changed: Notify::new(), ended: Notify::new() });
     (Outbox(shared.clone()), OutboxReader(shared))
 }
 
@@ -90,6 +97,20 @@ impl Outbox {
         self.0.changed.notify_one();
     }
 
+    /// Answers a WebSocket ping.
+    pub fn pong(&self, payload: Vec<u8>) {
+        self.0.lock().pong = Some(payload);
+        self.0.changed.notify_one();
+    }
+
+    /// Waits until nothing more is written: the close frame is out, or the client takes nothing. Cancel-safe; for one task.
+    pub async fn written(&self) {
+        // `notify_one` keeps a permit: nothing is missed between the look and the wait.
+        while !self.0.lock().ended {
+            self.0.ended.notified().await;
+        }
+    }
+
     /// Why the socket is being closed, if it is.
     pub fn closing(&self) -> Option<Closing> {
         self.0.lock().closing
@@ -107,6 +128,18 @@ impl OutboxReader {
             self.0.changed.notified().await;
         }
     }
+
+    /// The next thing to do, if there is any.
+    pub fn try_next(&self) -> Option<Next> {
+        self.0.lock().take()
+    }
+}
+
+impl Drop for OutboxReader {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.ended.notify_one();
+    }
 }
 
 impl Shared {
@@ -117,13 +150,18 @@ impl Shared {
 
 impl State {
     fn take(&mut self) -> Option<Next> {
-        match self.queue.pop_front() {
-            Some(text) => {
-                self.bytes -= text.bytes();
-                Some(Next::Text(text))
-            }
-            None => self.closing.map(Next::Close),
+        if let Some(payload) = self.pong.take() {
+            return Some(Next::Pong(payload));
         }
+        if let Some(text) = self.queue.pop_front() {
+            self.bytes -= text.bytes();
+            if self.queue.is_empty() {
+                // Most sockets wait most of the time.
+                self.queue = VecDeque::new();
+            }
+            return Some(Next::Text(text));
+        }
+        self.closing.map(Next::Close)
     }
 }
 

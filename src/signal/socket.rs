@@ -1,5 +1,5 @@
 //! `GET /v1/room`: one WebSocket, from its `hello` to its close frame.
-use super::auth::{Admitted, Visitor};
+use super::auth::Visitor;
 use super::clock;
 use super::close::{self, CloseCode};
 use super::frame::{self, Frame};
@@ -7,21 +7,19 @@ use super::hub::{Letter, RoomLink};
 use super::metrics::SignalMetrics;
 use super::outbox::{Closing, Next, Outbox, OutboxReader, outbox};
 use super::problem::Problem;
+use super::ws::{self, Batch, Breach, Message, ReadError};
 use super::{Signal, origin};
 use crate::room::api::{Input, SocketId, Text};
 use crate::room::messages::{ApiError, Request};
 use axum::extract::State;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
 use tokio::time::timeout;
-use tracing::Instrument;
 
 pub const SUBPROTOCOL: &str = "exedra.v1";
 /// How long the first frame may take.
@@ -35,8 +33,8 @@ const BURST: f64 = 300.0;
 const FRAMES_PER_S: f64 = 100.0;
 
 /// The handler. The subprotocol is agreed to if it is offered, and not insisted on.
-pub(super) async fn upgrade(State(signal): State<Signal>, headers: HeaderMap, ws: WebSocketUpgrade) -> Response {
-    if !origin::allowed(&signal.settings.cors, &headers) {
+pub(super) async fn upgrade(State(signal): State<Signal>, request: axum::extract::Request) -> Response {
+    if !origin::allowed(&signal.settings.cors, request.headers()) {
         return Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not join rooms here").into_response();
     }
     let Some(seat) = Seat::take(&signal) else {
@@ -44,11 +42,18 @@ pub(super) async fn upgrade(State(signal): State<Signal>, headers: HeaderMap, ws
             .retry_after(5)
             .into_response();
     };
-    let bytes = signal.settings.limits.frame_bytes;
-    ws.protocols([SUBPROTOCOL])
-        .max_message_size(bytes)
-        .max_frame_size(bytes)
-        .on_upgrade(move |socket| serve(signal, socket, seat))
+    match ws::upgrade(request, SUBPROTOCOL) {
+        Ok((response, upgrade)) => {
+            tokio::spawn(async move {
+                // The answer is written first; then there is nothing of HTTP left of this connection.
+                if let Some((stream, rest)) = upgrade.stream().await {
+                    tokio::spawn(serve(signal, stream, rest, seat));
+                }
+            });
+            response
+        }
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// One of the sockets that the server may have. Given back when dropped.
@@ -71,39 +76,52 @@ impl Drop for Seat {
     }
 }
 
-async fn serve(signal: Signal, socket: WebSocket, seat: Seat) {
-    let (sink, stream) = socket.split();
-    let (outbox, queue) = outbox(signal.settings.limits.outbox);
-    let writer = tokio::spawn(write(sink, queue, seat.0.clone()));
-    let mut reader = Reader { id: signal.hub().socket_id(), signal, stream, writer, outbox, frames: Bucket::full() };
-    let closing = reader.run().await;
-    reader.outbox.close(closing.code, closing.reason);
-    reader.finish().await;
+/// One task for each socket: it reads and writes until both have come to their end.
+async fn serve(signal: Signal, mut stream: TcpStream, rest: Vec<u8>, seat: Seat) {
+    let limits = signal.settings.limits;
+    let (read, write_half) = stream.split();
+    let (outbox, queue) = outbox(limits.outbox);
+    let stream = ws::Reader::new(read, limits.frame_bytes, rest);
+    let reader = Reader { id: signal.hub().socket_id(), signal, stream, outbox, frames: Bucket::full() };
+    tokio::join!(reader.serve(), write(write_half, queue, &seat.0));
 }
 
 /// Writes frames until there is a close frame to write, or until the client takes no more.
-async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: OutboxReader, metrics: Arc<SignalMetrics>) {
+async fn write(mut stream: WriteHalf<'_>, mut queue: OutboxReader, metrics: &SignalMetrics) {
     loop {
-        let (message, last) = match queue.next().await {
-            Next::Text(text) => (Message::Text(text.to_string().into()), false),
-            Next::Close(closing) => {
-                metrics.closed(closing.code);
-                (Message::Close(Some(CloseFrame { code: closing.code, reason: closing.reason.into() })), true)
-            }
-        };
-        let sent = timeout(WRITE_WITHIN, sink.send(message)).await;
+        let (batch, last) = gather(queue.next().await, &queue, metrics);
+        let sent = timeout(WRITE_WITHIN, batch.write(&mut stream)).await;
         if last || !matches!(sent, Ok(Ok(()))) {
             return;
         }
-        metrics.frames_out.fetch_add(1, Relaxed);
     }
 }
 
-struct Reader {
+/// Puts together what waits. Whether the close frame is among it.
+fn gather(first: Next, queue: &OutboxReader, metrics: &SignalMetrics) -> (Batch, bool) {
+    let (mut batch, mut next) = (Batch::default(), Some(first));
+    while let Some(item) = next {
+        match item {
+            Next::Text(text) => {
+                metrics.frames_out.fetch_add(1, Relaxed);
+                batch.text(&text, text.bytes());
+            }
+            Next::Pong(payload) => batch.pong(&payload),
+            Next::Close(closing) => {
+                metrics.closed(closing.code);
+                batch.close(closing.code, closing.reason);
+                return (batch, true);
+            }
+        }
+        next = if batch.is_full() { None } else { queue.try_next() };
+    }
+    (batch, false)
+}
+
+struct Reader<'s> {
     id: SocketId,
     signal: Signal,
-    stream: SplitStream<WebSocket>,
-    writer: JoinHandle<()>,
+    stream: ws::Reader<'s>,
     outbox: Outbox,
     frames: Bucket,
 }
@@ -118,23 +136,32 @@ enum Read {
     Bad(Closing),
 }
 
-impl Reader {
-    /// Reads to the end, and says what to close with, should nothing else have closed the socket before.
+impl Reader<'_> {
+    /// Reads to the end, and waits until the close frame is out and answered, each within its bound.
+    async fn serve(mut self) {
+        let closing = self.run().await;
+        self.outbox.close(closing.code, closing.reason);
+        self.outbox.written().await;
+        let _ = timeout(CLOSE_WITHIN, self.stream.drain()).await;
+    }
+
+    /// Says what to close with, should nothing else have closed the socket before.
     async fn run(&mut self) -> Closing {
-        let request = match timeout(HELLO_WITHIN, self.first()).await {
-            Ok(Ok(request)) => request,
-            Ok(Err(closing)) => return closing,
-            Err(_) => return Closing { code: close::TOO_SLOW, reason: "no hello came within 5 s" },
-        };
-        let (link, admitted) = match self.hello(request).await {
-            Ok(entered) => entered,
+        // In a box, so that nothing of it is kept while the socket is open.
+        let link = match Box::pin(self.enter()).await {
+            Ok(link) => link,
             Err(closing) => return closing,
         };
-        let span =
-            tracing::info_span!("participant", room = %admitted.room, name = admitted.claims.name, socket = self.id.0);
-        let closing = self.converse(&link).instrument(span).await;
+        let closing = self.converse(&link).await;
         link.send(Letter::Input(Input::SocketClosed { socket: self.id })).await;
         closing
+    }
+
+    async fn enter(&mut self) -> Result<RoomLink, Closing> {
+        match timeout(HELLO_WITHIN, self.first()).await {
+            Ok(request) => self.hello(request?).await,
+            Err(_) => Err(Closing { code: close::TOO_SLOW, reason: "no hello came within 5 s" }),
+        }
     }
 
     /// The first request.
@@ -154,7 +181,7 @@ impl Reader {
     }
 
     /// Checks who it is, and takes them to their room. A refusal is answered before the socket is closed.
-    async fn hello(&mut self, request: Request) -> Result<(RoomLink, Admitted), Closing> {
+    async fn hello(&mut self, request: Request) -> Result<RoomLink, Closing> {
         let id = request.id;
         let enter = || {
             let hello = frame::hello(request.data)?;
@@ -169,10 +196,11 @@ impl Reader {
             self.outbox.send(Text::plain(frame::refusal(id, &error)));
             Closing { code: close::close_code(error.code), reason: "hello was refused" }
         })?;
-        let input = Input::Hello { socket: self.id, id, hello, claims: admitted.claims.clone() };
+        tracing::debug!(socket = self.id.0, room = %admitted.room, name = admitted.claims.name, "hello");
+        let input = Input::Hello { socket: self.id, id, hello, claims: admitted.claims };
         let letter = Letter::Hello { socket: self.id, outbox: self.outbox.clone(), input };
         if link.send(letter).await {
-            Ok((link, admitted))
+            Ok(link)
         } else {
             Err(Closing { code: close::INTERNAL, reason: "the room has just ended" })
         }
@@ -204,29 +232,21 @@ impl Reader {
     async fn read(&mut self) -> Read {
         let message = tokio::select! {
             message = self.stream.next() => message,
-            _ = &mut self.writer => return Read::End,
+            () = self.outbox.written() => return Read::End,
         };
         match message {
-            Some(Ok(Message::Text(text))) => {
+            Ok(Message::Text(text)) => {
                 self.signal.metrics().frames_in.fetch_add(1, Relaxed);
-                Read::Text(text.as_str().to_owned())
+                Read::Text(text)
             }
-            Some(Ok(Message::Binary(_))) => {
-                Read::Bad(Closing { code: close::UNSUPPORTED_DATA, reason: "the room API is text" })
+            Ok(Message::Ping(payload)) => {
+                self.outbox.pong(payload);
+                Read::Alive
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Read::Alive,
-            Some(Ok(Message::Close(_))) | None => Read::End,
-            Some(Err(error)) => read_error(&error),
+            Ok(Message::Pong) => Read::Alive,
+            Ok(Message::Close) | Err(ReadError::Gone) => Read::End,
+            Err(ReadError::Breach(breach)) => Read::Bad(closing_of(breach)),
         }
-    }
-
-    /// Waits until the close frame is out and answered, each within its bound.
-    async fn finish(mut self) {
-        if !self.writer.is_finished() {
-            let _ = (&mut self.writer).await;
-        }
-        let answered = async { while let Some(Ok(_)) = self.stream.next().await {} };
-        let _ = timeout(CLOSE_WITHIN, answered).await;
     }
 }
 
@@ -237,19 +257,14 @@ fn bad_message(reason: &'static str) -> Closing {
     Closing { code: close::BAD_MESSAGE, reason }
 }
 
-/// axum hides the type of what went wrong; its words say it, and a test holds them.
-fn read_error(error: &axum::Error) -> Read {
-    let words = error.to_string();
-    let (code, reason): (CloseCode, &'static str) = if words.contains("too long") {
-        (close::TOO_BIG, "the frame is too large")
-    } else if words.contains("UTF-8") {
-        (close::INVALID_PAYLOAD, "the text is not UTF-8")
-    } else if words.contains("protocol") {
-        (close::PROTOCOL, "the frame breaks the WebSocket protocol")
-    } else {
-        return Read::End;
+fn closing_of(breach: Breach) -> Closing {
+    let (code, reason): (CloseCode, &'static str) = match breach {
+        Breach::TooLong => (close::TOO_BIG, "the frame is too large"),
+        Breach::NotUtf8 => (close::INVALID_PAYLOAD, "the text is not UTF-8"),
+        Breach::Binary => (close::UNSUPPORTED_DATA, "the room API is text"),
+        Breach::Protocol => (close::PROTOCOL, "the frame breaks the WebSocket protocol"),
     };
-    Read::Bad(Closing { code, reason })
+    Closing { code, reason }
 }
 
 /// A token bucket.

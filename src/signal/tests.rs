@@ -263,6 +263,15 @@ async fn the_subprotocol_is_agreed_to() {
 }
 
 #[tokio::test]
+async fn a_websocket_ping_is_answered() {
+    let server = start(settings(OPEN)).await;
+    let mut client = Client::join(&server, "a").await;
+    client.0.send(Message::Ping(vec![1, 2, 3].into())).await.unwrap();
+    let answer = client.0.next().await.unwrap().unwrap();
+    assert_eq!(answer, Message::Pong(vec![1, 2, 3].into()));
+}
+
+#[tokio::test]
 async fn bad_first_frames_have_their_codes() {
     let server = start(settings(OPEN)).await;
     for (frame, code) in [

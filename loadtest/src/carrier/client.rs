@@ -1,8 +1,9 @@
 //! One client on real sockets.
+use super::http::{Exchange, Progress};
 use super::network::Line;
 use super::room_socket::{HttpAddress, News, RoomSocket};
 use super::udp::{BATCH, Buffers, Udp};
-use super::{Cohort, JoinPlan, Shared, token};
+use super::{Cohort, HttpPlan, JoinPlan, Shared, token};
 use crate::client::Participant;
 use crate::client::participant::Pc;
 use mio::Registry;
@@ -10,6 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Turns that a client gets at one moment, before others get theirs.
 const MAX_TURNS: usize = 32;
+/// A server that is not ready for somebody (nobody publishes yet, or it is busy) is asked again after this, so often.
+const RETRY: Duration = Duration::from_millis(500);
+const MAX_TRIES: u32 = 20;
 /// How long a leave may take.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -27,12 +31,24 @@ pub struct Client {
     /// When it came back to its session last, until that is answered.
     pub(super) resuming: Option<Instant>,
     room: RoomSocket,
+    http: Option<Http>,
     udp: [Option<Udp>; 2],
     /// To the client, and from it.
     pub(super) lines: Option<Box<[Line; 2]>>,
     /// The earliest of its timers that is set.
     scheduled: Option<Instant>,
     index: usize,
+}
+
+/// Signalling of somebody who speaks WHIP or WHEP.
+struct Http {
+    plan: HttpPlan,
+    pc: Pc,
+    exchange: Option<Exchange>,
+    /// What is to be deleted in the end.
+    resource: Option<String>,
+    tries: u32,
+    retry_at: Option<Instant>,
 }
 
 /// How far a join has come.
@@ -47,8 +63,11 @@ pub(super) struct Reached {
 impl Client {
     pub(super) fn new(index: usize, now: Instant, plan: JoinPlan, seed: u64) -> Self {
         let line = |way| plan.network.map(|impairment| Line::new(impairment, seed.wrapping_mul(2) + way));
+        let pc = if plan.settings.publish.is_empty() { Pc::Sub } else { Pc::Pub };
+        let http = plan.http.map(|plan| Http { plan, pc, exchange: None, resource: None, tries: 0, retry_at: None });
         Self {
             participant: Participant::new(plan.settings),
+            http,
             cohort: plan.cohort,
             expects: plan.expects,
             began: now,
@@ -64,9 +83,25 @@ impl Client {
         }
     }
 
-    pub(super) fn connect(&mut self, server: &HttpAddress, registry: &Registry) {
-        match RoomSocket::connect(server, registry, token(self.index, 0)) {
+    pub(super) fn connect(&mut self, now: Instant, server: &HttpAddress, shared: &Shared) {
+        if self.http.is_some() {
+            return self.post(now, server, shared);
+        }
+        match RoomSocket::connect(server, &shared.registry, token(self.index, 0)) {
             Ok(socket) => self.room = socket,
+            Err(error) => self.broken = Some(format!("cannot connect: {error}")),
+        }
+    }
+
+    /// Posts an offer.
+    fn post(&mut self, now: Instant, server: &HttpAddress, shared: &Shared) {
+        let Some(http) = &mut self.http else { return };
+        let offer = self.participant.offer_alone(now, http.pc);
+        (http.tries, http.retry_at) = (http.tries + 1, None);
+        let (path, bearer) = (&http.plan.path, http.plan.bearer.as_deref());
+        let place = (&shared.registry, token(self.index, 0));
+        match Exchange::start(server, "POST", path, bearer, &offer, place) {
+            Ok(exchange) => http.exchange = Some(exchange),
             Err(error) => self.broken = Some(format!("cannot connect: {error}")),
         }
     }
@@ -77,23 +112,35 @@ impl Client {
         self.participant.socket_closed();
     }
 
-    pub(super) fn leave(&mut self, now: Instant, shared: &mut Shared) {
-        if self.leaving.is_none() {
-            self.leaving = Some(now);
-            self.participant.leave();
-            self.after(now, shared);
-            self.close_udp(&shared.registry);
+    pub(super) fn leave(&mut self, now: Instant, server: &HttpAddress, shared: &mut Shared) {
+        if self.leaving.is_some() {
+            return;
         }
+        self.leaving = Some(now);
+        if let Some(http) = &mut self.http {
+            let place = (&shared.registry, token(self.index, 0));
+            let bearer = http.plan.bearer.as_deref();
+            let delete = |path: String| Exchange::start(server, "DELETE", &path, bearer, "", place).ok();
+            http.exchange = http.resource.take().and_then(delete);
+        } else {
+            self.participant.leave();
+        }
+        self.after(now, shared);
+        self.close_udp(&shared.registry);
     }
 
     /// Nothing is left to be done for somebody who left.
     pub(super) fn is_gone(&self, now: Instant) -> bool {
-        let over = |since| !self.room.is_open() || now.saturating_duration_since(since) > FAREWELL;
+        let speaking = self.room.is_open() || self.http.as_ref().is_some_and(|http| http.exchange.is_some());
+        let over = |since| !speaking || now.saturating_duration_since(since) > FAREWELL;
         self.leaving.is_some_and(over)
     }
 
     pub(super) fn close(&mut self, registry: &Registry) {
         self.room.close(registry);
+        if let Some(exchange) = self.http.as_mut().and_then(|http| http.exchange.take()) {
+            exchange.close(registry);
+        }
         self.close_udp(registry);
     }
 
@@ -101,8 +148,45 @@ impl Client {
         self.udp.iter_mut().filter_map(Option::take).for_each(|udp| udp.close(registry));
     }
 
-    /// The room's socket has news.
-    pub(super) fn handle_room(&mut self, shared: &mut Shared) {
+    /// The socket of signalling has news.
+    pub(super) fn handle_signalling(&mut self, server: &HttpAddress, shared: &mut Shared) {
+        match self.http {
+            Some(_) => self.handle_http(server, shared),
+            None => self.handle_room(shared),
+        }
+        self.after(Instant::now(), shared);
+    }
+
+    fn handle_http(&mut self, server: &HttpAddress, shared: &mut Shared) {
+        let Some(http) = &mut self.http else { return };
+        let Some(progress) = http.exchange.as_mut().map(Exchange::advance) else { return };
+        if matches!(progress, Progress::Pending) {
+            return;
+        }
+        if let Some(exchange) = http.exchange.take() {
+            exchange.close(&shared.registry);
+        }
+        let now = Instant::now();
+        let failure = match progress {
+            Progress::Pending => return,
+            _ if self.leaving.is_some() => return,
+            Progress::Done(answer) if answer.status == 201 => {
+                http.resource = answer.location.map(|location| path_of(&location, server));
+                self.participant.take_answer_alone(now, http.pc, &answer.body).err()
+            }
+            Progress::Done(answer) if matches!(answer.status, 404 | 409 | 429 | 503) && http.tries < MAX_TRIES => {
+                http.retry_at = Some(now + RETRY);
+                None
+            }
+            Progress::Done(answer) => {
+                Some(format!("{} answers {}: {}", http.plan.path, answer.status, answer.body.trim()))
+            }
+            Progress::Failed(why) => Some(why),
+        };
+        self.broken = self.broken.take().or(failure);
+    }
+
+    fn handle_room(&mut self, shared: &mut Shared) {
         loop {
             let now = Instant::now();
             match self.room.advance() {
@@ -119,7 +203,6 @@ impl Client {
                 }
             }
         }
-        self.after(Instant::now(), shared);
     }
 
     /// Datagrams wait on one of its sockets.
@@ -155,15 +238,18 @@ impl Client {
         meter.arrived = stamp.map(|stamp| shared.wall.instant(stamp));
         let pc = Pc::BOTH[pc];
         for datagram in datagrams {
-            shared.datagrams += 1;
             self.participant.receive(now, pc, datagram, meter);
         }
     }
 
     /// Its timer has fired.
-    pub(super) fn handle_timeout(&mut self, due: Instant, shared: &mut Shared) {
+    pub(super) fn handle_timeout(&mut self, due: Instant, server: &HttpAddress, shared: &mut Shared) {
         if self.scheduled == Some(due) {
             self.scheduled = None;
+        }
+        let now = Instant::now();
+        if self.http.as_ref().and_then(|http| http.retry_at).is_some_and(|at| at <= now) {
+            self.post(now, server, shared);
         }
         for _ in 0..MAX_TURNS {
             let now = Instant::now();
@@ -183,7 +269,6 @@ impl Client {
         while let Some((pc, bytes, at)) = lines[0].receive(now) {
             let meter = &mut shared.meters[self.cohort as usize];
             meter.arrived = Some(at);
-            shared.datagrams += 1;
             self.participant.receive(now, Pc::BOTH[pc], &bytes, meter);
         }
         while let Some((pc, bytes, _)) = lines[1].receive(now) {
@@ -201,7 +286,8 @@ impl Client {
         }
         let lines = self.lines.iter().flat_map(|lines| lines.iter()).filter_map(Line::next_arrival);
         let farewell = self.leaving.map(|since| since + FAREWELL);
-        let next = self.participant.poll_timeout().into_iter().chain(lines).chain(farewell).min();
+        let retry = self.http.as_ref().and_then(|http| http.retry_at);
+        let next = self.participant.poll_timeout().into_iter().chain(lines).chain(farewell).chain(retry).min();
         if let Some(at) = next.filter(|at| self.scheduled.is_none_or(|scheduled| *at < scheduled)) {
             self.scheduled = Some(at);
             shared.timers.set(at, self.index);
@@ -265,5 +351,15 @@ impl Client {
             reached.first_keyframe = true;
             joins.first_keyframe.record(at.saturating_duration_since(began));
         }
+    }
+}
+
+
+/// The path of a `Location`, which may be an address.
+fn path_of(location: &str, server: &HttpAddress) -> String {
+    match location.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or_else(|| "/".to_owned(), |at| rest[at..].to_owned()),
+        None if location.starts_with('/') => location.to_owned(),
+        None => format!("{}/{location}", server.path),
     }
 }

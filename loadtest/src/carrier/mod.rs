@@ -5,6 +5,7 @@
 //! that waits for this thread is not held against the server; how late this thread is, is measured apart.
 #![allow(clippy::disallowed_methods, reason = "this is where time comes from")]
 mod client;
+mod http;
 mod network;
 mod room_socket;
 mod timers;
@@ -39,6 +40,8 @@ const MANY: usize = 100;
 const TICK: Duration = Duration::from_millis(1);
 /// Descriptions of faults that are kept.
 const MAX_FAULTS: usize = 50;
+/// Somebody who came so short before the end need not have got anything.
+const NEWCOMER: Duration = Duration::from_secs(2);
 /// What is on its way when nothing more is sent has so long to come.
 const SETTLING: Duration = Duration::from_millis(1_500);
 
@@ -60,10 +63,20 @@ impl Cohort {
 /// Somebody who is to join.
 pub struct JoinPlan {
     pub settings: Settings,
+    /// None: over the room API.
+    pub http: Option<HttpPlan>,
     pub cohort: Cohort,
     /// Audio and video slots that are to get something before the end.
     pub expects: (usize, usize),
     pub network: Option<Impairment>,
+}
+
+/// Somebody who speaks WHIP, if they publish, or else WHEP.
+#[derive(Clone, Debug)]
+pub struct HttpPlan {
+    /// Where the offer is posted to, from the server's root.
+    pub path: String,
+    pub bearer: Option<String>,
 }
 
 /// Decides who comes, goes and does what. It runs on the thread of the clients, so it is to be quick.
@@ -155,13 +168,17 @@ struct Shared {
     joins: Joins,
     /// Of this second.
     first_packets: Histogram,
-    datagrams: u64,
     unsent: u64,
     receive_buffer: u64,
     ports: Ports,
 }
 
 impl Shared {
+    /// Media packets that came so far.
+    fn packets(&self) -> u64 {
+        self.meters.iter().map(|meter| meter.audio.packets + meter.video.packets).sum()
+    }
+
     fn note_socket(&mut self, udp: &Udp) {
         self.receive_buffer = udp.receive_buffer();
         if let Ok(mut ports) = self.ports.lock() {
@@ -221,7 +238,7 @@ struct SecondMark {
 struct Measure {
     at: Instant,
     cpu: ThreadCpu,
-    datagrams: u64,
+    packets: u64,
     sent: Sent,
 }
 
@@ -230,7 +247,7 @@ struct Measured {
     time: Duration,
     cpu: CpuTime,
     cpu_share_max: f64,
-    datagrams: u64,
+    packets: u64,
     sent: Sent,
     latency: [[Histogram; 2]; Cohort::ALL.len()],
 }
@@ -250,7 +267,6 @@ impl Carrier {
             wall: WallClock::now(),
             joins: Joins::default(),
             first_packets: Histogram::default(),
-            datagrams: 0,
             unsent: 0,
             receive_buffer: 0,
             ports: config.ports,
@@ -333,7 +349,7 @@ impl Carrier {
                 let Some(client) = stage.clients.get_mut(token / 4) else { continue };
                 match token % 4 {
                     0 => {
-                        client.handle_room(&mut stage.shared);
+                        client.handle_signalling(&stage.server, &mut stage.shared);
                         if client.is_gone(Instant::now()) {
                             stage.end_client(token / 4);
                         }
@@ -352,7 +368,7 @@ impl Carrier {
             let late = Instant::now().saturating_duration_since(due);
             self.lag.record(late);
             self.lag_max_us = self.lag_max_us.max(late.as_micros() as u64);
-            client.handle_timeout(due, &mut self.stage.shared);
+            client.handle_timeout(due, &self.stage.server, &mut self.stage.shared);
             if client.is_gone(now) {
                 self.stage.end_client(index);
             }
@@ -366,8 +382,8 @@ impl Carrier {
         match phase {
             Phase::Joining => {}
             Phase::Measuring => {
-                let (sent, datagrams) = (self.stage.sums().1, self.stage.shared.datagrams);
-                self.measure = Some(Measure { at: now, cpu: ThreadCpu::now(), datagrams, sent });
+                let (sent, packets) = (self.stage.sums().1, self.stage.shared.packets());
+                self.measure = Some(Measure { at: now, cpu: ThreadCpu::now(), packets, sent });
                 self.measured = Measured::default();
                 self.lag.clear();
                 self.take_latencies();
@@ -376,7 +392,7 @@ impl Carrier {
                 if let Some(measure) = self.measure.take() {
                     self.measured.time = now - measure.at;
                     self.measured.cpu = ThreadCpu::now().since(&measure.cpu);
-                    self.measured.datagrams = self.stage.shared.datagrams - measure.datagrams;
+                    self.measured.packets = self.stage.shared.packets() - measure.packets;
                     let sent = self.stage.sums().1;
                     self.measured.sent =
                         Sent { packets: sent.packets - measure.sent.packets, due: sent.due - measure.sent.due };
@@ -485,7 +501,7 @@ impl Carrier {
             unsent: stage.shared.unsent,
             packets_due: self.measured.sent.due,
             packets_sent: self.measured.sent.packets,
-            packets_received: self.measured.datagrams,
+            packets_received: self.measured.packets,
             emulated_losses: stage.gone_lost,
             receive_buffer: stage.shared.receive_buffer,
         };
@@ -503,7 +519,7 @@ impl Stage {
         let entry = self.clients.vacant_entry();
         let index = entry.key();
         let client = entry.insert(Client::new(index, now, plan, self.seed));
-        client.connect(&self.server, &self.shared.registry);
+        client.connect(now, &self.server, &self.shared);
         index
     }
 
@@ -511,7 +527,7 @@ impl Stage {
     pub fn leave(&mut self, now: Instant, index: usize) {
         if let Some(client) = self.clients.get_mut(index) {
             self.leaves += 1;
-            client.leave(now, &mut self.shared);
+            client.leave(now, &self.server, &mut self.shared);
         }
     }
 
@@ -526,7 +542,7 @@ impl Stage {
         if let Some(client) = self.clients.get_mut(index) {
             self.resumes += 1;
             client.resuming = Some(now);
-            client.connect(&self.server, &self.shared.registry);
+            client.connect(now, &self.server, &self.shared);
         }
     }
 
@@ -570,6 +586,9 @@ impl Stage {
     fn fall_silent(&mut self, now: Instant) {
         for (_, client) in &mut self.clients {
             totals::finish_viewers(client, now);
+            if now.saturating_duration_since(client.began) < NEWCOMER {
+                client.expects = (0, 0);
+            }
             if let Some(publisher) = &mut client.participant.publisher {
                 publisher.fall_silent();
             }

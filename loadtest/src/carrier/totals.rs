@@ -100,7 +100,9 @@ pub(super) fn missing_tails<'a>(clients: impl Iterator<Item = &'a Client> + Clon
             let Some(sender) = publishers.get(&last.publisher).map(|p| &p.participant) else { continue };
             let Some(publisher) = &sender.publisher else { continue };
             let shown = sender.own.get(&last.track.to_string());
-            let live = shown.is_some_and(|track| {
+            // Without the room API nobody says what a slot shows; of one publisher it is clear.
+            let alone = shown.is_none() && publishers.len() == 1;
+            let live = alone || shown.is_some_and(|track| {
                 slot.track.as_ref() == Some(track)
                     && client.participant.states.get(track).is_none_or(|state| state == "live")
             });

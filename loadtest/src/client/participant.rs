@@ -549,6 +549,43 @@ impl Participant {
         }
     }
 
+    /// An offer for a connection without a room: for WHIP (`Pub`) and WHEP (`Sub`, with one slot of each kind).
+    pub fn offer_alone(&mut self, _now: Instant, pc: Pc) -> String {
+        self.build(pc);
+        if let (Pc::Sub, Some(subscriber)) = (pc, &mut self.subscriber) {
+            subscriber.want(1, 1);
+        }
+        self.offer(pc).unwrap_or_default()
+    }
+
+    /// Takes the answer to [`offer_alone`](Self::offer_alone). Says what is wrong with it.
+    pub fn take_answer_alone(&mut self, now: Instant, pc: Pc, sdp: &str) -> Result<(), String> {
+        let answer = sdp::read_answer(sdp).map_err(|what| format!("answer: {what}"))?;
+        self.joined_at.get_or_insert(now);
+        if let Some(transport) = self.transport_mut(pc) {
+            transport.set_answer(now, &answer);
+        }
+        match (pc, &mut self.publisher, &mut self.subscriber) {
+            (Pc::Pub, Some(publisher), _) => publisher.set_answer(&answer.media),
+            (Pc::Sub, _, Some(subscriber)) => subscriber.set_answer(&answer.media)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The text of the next offer.
+    fn offer(&self, pc: Pc) -> Option<String> {
+        let link = &self.links[pc as usize];
+        let media: Vec<Media> = match pc {
+            Pc::Pub => self.publisher.as_ref().map(Publisher::media).unwrap_or_default(),
+            Pc::Sub => self.subscriber.as_ref().map(Subscriber::media).unwrap_or_default(),
+        };
+        let transport = self.transport(pc)?;
+        let (session, version) = (link.session, link.version);
+        let head = Head { session, version, ice: transport.credentials(), fingerprint: transport.fingerprint() };
+        Some(sdp::offer(&head, &media))
+    }
+
     /// Offers as many slots as are needed, if there are fewer.
     fn offer_slots(&mut self, now: Instant) {
         let (audio, video) = self.need;
@@ -568,14 +605,9 @@ impl Participant {
             return;
         }
         (link.rev, link.version) = (link.rev + 1, link.version + 1);
-        let (rev, version, session) = (link.rev, link.version, link.session);
-        let media: Vec<Media> = match pc {
-            Pc::Pub => self.publisher.as_ref().map(Publisher::media).unwrap_or_default(),
-            Pc::Sub => self.subscriber.as_ref().map(Subscriber::media).unwrap_or_default(),
-        };
-        let Some(transport) = self.transport(pc) else { return };
-        let head = Head { session, version, ice: transport.credentials(), fingerprint: transport.fingerprint() };
-        let mut data = json!({"pc": pc.name(), "rev": rev, "sdp": sdp::offer(&head, &media)});
+        let rev = link.rev;
+        let Some(offer) = self.offer(pc) else { return };
+        let mut data = json!({"pc": pc.name(), "rev": rev, "sdp": offer});
         if let (Pc::Pub, Some(publisher)) = (pc, &self.publisher) {
             data["tracks"] = publisher.offers().into();
         }

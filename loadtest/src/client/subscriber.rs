@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 const REPORTS: Duration = Duration::from_secs(1);
+/// Who receives nothing has little to report (RFC 3550 section 6.2: 5 s).
+const EMPTY_REPORTS: Duration = Duration::from_secs(5);
 /// A decoder that is stuck asks for a keyframe after this, and again.
 const KEYFRAME_AFTER: Duration = Duration::from_millis(300);
 /// How often stuck decoders are looked for.
@@ -188,8 +190,9 @@ impl Subscriber {
             self.strays += 1;
             return;
         };
-        let known = self.by_ssrc.get(&header.ssrc);
-        let Some((slot, is_rtx)) = known.and_then(|(i, rtx)| Some((self.slots.get_mut(*i as usize)?, *rtx))) else {
+        let known = self.by_ssrc.get(&header.ssrc).copied();
+        let place = known.or_else(|| latch(&mut self.slots, &mut self.by_ssrc, &header));
+        let Some((slot, is_rtx)) = place.and_then(|(i, rtx)| Some((self.slots.get_mut(i as usize)?, rtx))) else {
             self.strays += 1;
             return;
         };
@@ -211,6 +214,10 @@ impl Subscriber {
         }
         meter.opened = opened;
         self.next_nack = earliest([self.next_nack, slot.nack.next_timeout()]);
+        if self.first_packet.is_none() {
+            // There is something to report from now on.
+            self.next_report = Some(now + REPORTS);
+        }
         self.first_packet = self.first_packet.or(slot.stats.first_packet);
         self.first_keyframe = self.first_keyframe.or(slot.stats.first_keyframe);
     }
@@ -234,9 +241,9 @@ impl Subscriber {
         }
         let mut out = Vec::new();
         if self.next_report.is_none_or(|at| at <= now) {
-            self.next_report = Some(now + REPORTS);
             let blocks = self.slots.iter_mut().filter_map(|s| s.reception.report_block(now, s.ssrc?));
             let blocks: Vec<ReportBlock> = blocks.collect();
+            self.next_report = Some(now + if blocks.is_empty() { EMPTY_REPORTS } else { REPORTS });
             rtcp::write_receiver_report(&mut out, self.ssrc, &blocks);
             rtcp::write_cname(&mut out, self.ssrc, "loadtest");
         }
@@ -275,6 +282,19 @@ impl Subscriber {
         let ready = self.transport.connected_at;
         earliest([transport, self.next_nack, self.next_report.or(ready), self.next_review.or(ready)])
     }
+}
+
+/// A server need not tell its SSRCs (ours does): then the payload type says which slot it is, where there is one of the kind.
+fn latch(slots: &mut [Slot], by_ssrc: &mut FxHashMap<Ssrc, (u32, bool)>, header: &Header) -> Option<(u32, bool)> {
+    let of = |kind| sdp::codec_of(kind, header.payload_type.value()).map(|(_, rtx)| (kind, rtx));
+    let (kind, rtx) = of(Kind::Audio).or_else(|| of(Kind::Video))?;
+    let free = |slot: &Slot| slot.kind == kind && if rtx { slot.rtx.is_none() } else { slot.ssrc.is_none() };
+    let index = slots.iter().position(free)?;
+    let slot = slots.get_mut(index)?;
+    *(if rtx { &mut slot.rtx } else { &mut slot.ssrc }) = Some(header.ssrc);
+    let place = (index as u32, rtx);
+    by_ssrc.insert(header.ssrc, place);
+    Some(place)
 }
 
 impl Slot {

@@ -21,7 +21,7 @@ const MACHINE_IS_FULL: f64 = 0.97;
 
 /// What is asked of each step of a search: server loss of at most 0.1%, before or after repair, and 50 ms at p99.
 pub fn thresholds() -> Thresholds {
-    Thresholds { max_loss_share: 0.001, max_repair_share: 0.001, max_p99_us: Some(50_000) }
+    Thresholds { max_loss_share: 0.001, max_p99_us: Some(50_000), ..Default::default() }
 }
 
 /// Looks for the highest load that is carried: grows geometrically until a step fails, then halves the gap.

@@ -64,7 +64,7 @@ pub struct Scenario {
     pub options: BTreeMap<String, serde_json::Value>,
 }
 
-/// What is asked of the server. Loss that the generator or its network emulation made is not counted against it.
+/// What is asked of the server. Loss that the generator itself made is not counted against it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Thresholds {
@@ -74,13 +74,16 @@ pub struct Thresholds {
     /// The share of packets that may need repair.
     #[serde(serialize_with = "rounded")]
     pub max_repair_share: f64,
+    /// bad-network: the share of packets that may be missing in the end for those whose network the load test spoils.
+    #[serde(serialize_with = "rounded")]
+    pub max_impaired_loss_share: f64,
     /// None: latency is told, not judged.
     pub max_p99_us: Option<u64>,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { max_loss_share: 0.0, max_repair_share: 0.001, max_p99_us: None }
+        Self { max_loss_share: 0.0, max_repair_share: 0.001, max_impaired_loss_share: 0.01, max_p99_us: None }
     }
 }
 
@@ -526,6 +529,18 @@ impl Memory {
 impl GeneratorFigures {
     pub fn cpu_ns_per_received_packet(&self) -> Option<f64> {
         (self.packets_received > 0).then(|| self.cpu.total_us() as f64 * 1e3 / self.packets_received as f64)
+    }
+}
+
+impl LoadResult {
+    /// Cores that neither the server nor the load test used while it was measured: other programs. None if the server's share is not known.
+    pub fn foreign_cores(&self) -> Option<f64> {
+        let measuring = || self.samples.iter().filter(|s| s.phase == Phase::Measuring);
+        let seconds = measuring().count();
+        let busy = measuring().map(|s| s.machine.busy_share).sum::<f64>() / seconds.max(1) as f64;
+        let server = self.server.as_ref()?;
+        let own = server.cpu?.share(server.measured_ms) + self.generator.cpu.share(self.generator.measured_ms);
+        (seconds > 0).then(|| (busy * f64::from(self.machine.cores) - own).max(0.0))
     }
 }
 

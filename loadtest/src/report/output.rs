@@ -2,6 +2,10 @@
 use super::compare::{Comparison, EXIT_WORSE, compare};
 use super::model::{LoadResult, Outcome, SCHEMA, Thresholds};
 use super::{html, summary};
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::Formatter;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// To flatten into a program's arguments.
@@ -43,6 +47,7 @@ impl ReportArgs {
             max_loss_share: self.max_loss.unwrap_or(default.max_loss_share),
             max_repair_share: self.max_loss.unwrap_or(default.max_repair_share),
             max_p99_us: self.max_p99_ms.map(|ms| ms * 1_000).or(default.max_p99_us),
+            ..default
         }
     }
 
@@ -110,7 +115,9 @@ fn read(file: &Path) -> Result<LoadResult, String> {
 
 impl LoadResult {
     pub fn to_json(&self) -> Result<String, String> {
-        serde_json::to_string_pretty(self).map_err(|error| error.to_string())
+        let mut bytes = Vec::with_capacity(64 << 10);
+        self.serialize(&mut Serializer::with_formatter(&mut bytes, Lines::default())).map_err(|e| e.to_string())?;
+        String::from_utf8(bytes).map_err(|e| e.to_string())
     }
 
     /// Reads what `to_json` wrote, of this version of the format.
@@ -121,6 +128,70 @@ impl LoadResult {
             return Err(format!("a result of schema {}, where {SCHEMA} is known", result.schema));
         }
         Ok(result)
+    }
+}
+
+/// JSON with a line for each sample and each figure of the outer objects, and what is deeper on that line.
+#[derive(Default)]
+struct Lines {
+    depth: usize,
+    filled: bool,
+}
+
+impl Lines {
+    const DEPTH: usize = 2;
+
+    fn begin<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        (self.depth, self.filled) = (self.depth + 1, false);
+        writer.write_all(bracket)
+    }
+
+    fn end<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if self.filled && self.depth < Self::DEPTH {
+            self.line(writer)?;
+        }
+        self.filled = true;
+        writer.write_all(bracket)
+    }
+
+    fn item<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.filled = true;
+        match (first, self.depth <= Self::DEPTH) {
+            (true, false) => Ok(()),
+            (false, false) => writer.write_all(b", "),
+            (true, true) => self.line(writer),
+            (false, true) => writer.write_all(b",").and_then(|()| self.line(writer)),
+        }
+    }
+
+    fn line<W: ?Sized + io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b"\n")?;
+        (0..self.depth).try_for_each(|_| writer.write_all(b"  "))
+    }
+}
+
+impl Formatter for Lines {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b"[")
+    }
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"]")
+    }
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.item(writer, first)
+    }
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b"{")
+    }
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"}")
+    }
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.item(writer, first)
+    }
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
     }
 }
 
@@ -135,6 +206,9 @@ mod tests {
         let (json, close) = (result.to_json().unwrap(), |a: f64, b: f64| (a - b).abs() < 1e-5);
         let read = LoadResult::from_json(&json).unwrap();
         assert!(read.to_json().unwrap() == json);
+        let lines: Vec<&str> = json.lines().collect();
+        assert_eq!(lines.iter().filter(|l| l.starts_with("    {\"atMs\": ")).count(), result.samples.len());
+        assert!(lines.contains(&"    \"cores\": 2,") && lines.iter().all(|l| !l.starts_with("      ")));
         assert!(read.totals == result.totals && close(read.machine.load_before, result.machine.load_before));
         assert!(LoadResult::from_json("{}").unwrap_err().contains("schema 0"));
         assert!(LoadResult::from_json("[]").is_err());

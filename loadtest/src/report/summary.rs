@@ -1,6 +1,6 @@
 //! The result in a screenful of text.
 use super::model::{LoadResult, Media, ServerFigures};
-use super::promises::promises;
+use super::promises::{Kept, promises};
 use super::text::{bytes, count, duration_us, number, percent};
 use super::{Histogram, model};
 use std::fmt::Write as _;
@@ -20,6 +20,12 @@ pub fn summary(result: &LoadResult) -> String {
         if media.expected > 0 {
             line(&format!("{name} packets"), packets(media));
             line(&format!("{name} latency"), quantiles(&media.latency));
+        }
+    }
+    for (name, media) in [("already in", &result.totals.incumbents), ("bad network", &result.totals.impaired)] {
+        if let Some(media) = media.as_ref().filter(|m| m.expected > 0) {
+            line(&format!("{name}: packets"), packets(media));
+            line(&format!("{name}: latency"), quantiles(&media.latency));
         }
     }
     if result.totals.video.expected > 0 {
@@ -51,7 +57,7 @@ pub fn summary(result: &LoadResult) -> String {
         let carried = limit.carried.map_or("nothing".to_owned(), |n| format!("{} {}", count(n), limit.unit));
         line("highest load carried", format!("{carried}. {}", limit.why));
     }
-    let broken: Vec<_> = promises(result).into_iter().filter(|p| !p.kept).collect();
+    let broken: Vec<_> = promises(result).into_iter().filter(|p| p.kept == Kept::No).collect();
     for promise in broken {
         line("promise not kept", format!("{}: {}, promised {}", promise.what, promise.measured, promise.promised));
     }

@@ -1,6 +1,6 @@
 //! What is to be thought of a run. The rule above all: what the load test itself could not carry is never told as the server's failure.
 use super::model::{GeneratorFigures, LoadResult, Media, Outcome, Phase, Sample, Totals, Verdict, share};
-use super::text::{count, duration_us, percent};
+use super::text::{count, duration_us, number, percent};
 
 /// A thread that is busier than this has no time left for what comes in bursts.
 const BUSY_SHARE: f64 = 0.95;
@@ -12,6 +12,8 @@ const LATE_US: u64 = 10_000;
 const OFFERED: f64 = 0.99;
 /// What a hypervisor may take.
 const STEAL_SHARE: f64 = 0.1;
+/// What other programs may take of the machine, in cores.
+pub(super) const FOREIGN_CORES: f64 = 0.5;
 
 /// Judges a run by its thresholds. The result's own verdict is not looked at.
 pub fn verdict(result: &LoadResult) -> Verdict {
@@ -72,12 +74,18 @@ fn findings(result: &LoadResult, trouble: &Trouble) -> Vec<Finding> {
         let what = format!("{} of {} did not get in", count(totals.joins.failed), count(totals.joins.wanted));
         find(Outcome::Broken, trouble.any(), what);
     }
-    let silent = totals.audio.silent_slots + totals.video.silent_slots;
+    let silent = totals.silent_slots();
     if silent > 0 {
-        let slots = totals.audio.slots + totals.video.slots;
+        let slots = totals.audio.slots + totals.video.slots + totals.impaired.as_ref().map_or(0, |m| m.slots);
         find(Outcome::Broken, trouble.any(), format!("{} of {} slots got nothing", count(silent), count(slots)));
     }
     find_losses(result, trouble, &mut find);
+    let most = result.thresholds.max_impaired_loss_share;
+    if let Some(media) = totals.impaired.as_ref().filter(|m| m.loss_share() > most) {
+        let (lost, most) = (percent(media.loss_share()), percent(most));
+        let what = format!("{lost} of the packets never came to those with a bad network, more than {most}");
+        find(Outcome::ServerLost, trouble.any(), what);
+    }
     let p99 = totals.media().latency.quantile_us(0.99);
     if let Some((p99, most)) = p99.zip(result.thresholds.max_p99_us).filter(|(p99, most)| p99 > most) {
         let what = format!("p99 latency {}, more than {}", duration_us(p99), duration_us(most));
@@ -104,7 +112,7 @@ fn find_losses(result: &LoadResult, trouble: &Trouble, find: &mut impl FnMut(Out
         );
         find(Outcome::ServerLost, excused(media.lost, blamed.unwrap_or(0)), what);
     }
-    if emulated(&result.generator) == 0 && exceeds(media.lost_before_repair, allowed.max_repair_share) {
+    if exceeds(media.lost_before_repair, allowed.max_repair_share) {
         let blamed = exceeds(blame.lost_before_repair, allowed.max_repair_share).then_some(blame.lost_before_repair);
         let shown = blamed.unwrap_or(media.lost_before_repair);
         let what = format!(
@@ -117,23 +125,17 @@ fn find_losses(result: &LoadResult, trouble: &Trouble, find: &mut impl FnMut(Out
     }
 }
 
-/// Losses that neither our sockets nor the emulated network explain.
+/// Losses that our sockets do not explain.
 pub(super) struct ServerLosses {
     pub lost_before_repair: u64,
     pub lost: u64,
 }
 
 pub(super) fn server_losses(media: &Media, generator: &GeneratorFigures) -> ServerLosses {
-    let before = media.lost_before_repair.saturating_sub(generator.socket_drops);
     ServerLosses {
-        // What an emulated network took on the way in is missing for everybody: it cannot be told apart.
-        lost_before_repair: if emulated(generator) > 0 { 0 } else { before },
+        lost_before_repair: media.lost_before_repair.saturating_sub(generator.socket_drops),
         lost: media.lost.saturating_sub(generator.socket_drops),
     }
-}
-
-fn emulated(generator: &GeneratorFigures) -> u64 {
-    generator.emulated_losses_down + generator.emulated_losses_up
 }
 
 /// Datagrams that the server had and its kernel did not take.
@@ -188,6 +190,9 @@ fn overload(result: &LoadResult) -> Vec<String> {
     if of_them(|s| s.machine.steal_share >= STEAL_SHARE) > BUSY_SECONDS {
         words.push("the hypervisor took more than a tenth of the machine".to_owned());
     }
+    if let Some(cores) = result.foreign_cores().filter(|cores| *cores > FOREIGN_CORES) {
+        words.push(format!("other programs used {} of the {} cores", number(cores), result.machine.cores));
+    }
     if let Some(late) = generator.loop_lag.quantile_us(0.99).filter(|late| *late > LATE_US) {
         words.push(format!("the load test's event loop was late: {} at p99", duration_us(late)));
     }
@@ -197,7 +202,8 @@ fn overload(result: &LoadResult) -> Vec<String> {
 impl Totals {
     /// Slots that were to get something and did not.
     pub fn silent_slots(&self) -> u64 {
-        self.audio.silent_slots + self.video.silent_slots
+        let impaired = self.impaired.as_ref().map_or(0, |m| m.silent_slots);
+        self.audio.silent_slots + self.video.silent_slots + impaired
     }
 }
 
@@ -294,6 +300,18 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_machine_says_nothing_about_latency() {
+        let slow = |r: &mut LoadResult| {
+            r.totals.video.latency.record_many_us(80_000, 1 << 40);
+            r.thresholds.max_p99_us = Some(50_000);
+            r.samples.iter_mut().for_each(|s| s.machine.busy_share = 1.0);
+        };
+        let (outcome, why) = outcome(slow);
+        assert_eq!(outcome, Outcome::GeneratorLimited);
+        assert!(why.starts_with("other programs used 1.43 of the 2 cores"), "{why}");
+    }
+
+    #[test]
     fn silence_and_faults() {
         assert_eq!(outcome(|r| r.totals.video.silent_slots = 3).0, Outcome::Broken);
         assert_eq!(outcome(|r| r.totals.joins.failed = 3).0, Outcome::Broken);
@@ -318,16 +336,24 @@ mod tests {
     }
 
     #[test]
-    fn an_emulated_network_is_judged_by_what_was_missing_in_the_end() {
+    fn a_bad_network_is_judged_by_what_was_missing_in_the_end() {
         let lossy = |r: &mut LoadResult| {
-            r.generator.emulated_losses_down = 50_000;
-            (r.totals.video.lost_before_repair, r.totals.video.repaired) = (50_000, 50_000);
+            let mut impaired = r.totals.video.clone();
+            (impaired.lost_before_repair, impaired.repaired) = (50_000, 49_990);
+            impaired.lost = 10;
+            r.totals.impaired = Some(impaired);
         };
         assert_eq!(outcome(lossy).0, Outcome::Clean);
+        let lost = |r: &mut LoadResult| {
+            lossy(r);
+            r.totals.impaired.get_or_insert_default().lost = 50_000;
+        };
+        assert_eq!(outcome(lost).0, Outcome::ServerLost);
+        // Those with a good network lose nothing by it.
         assert_eq!(
             outcome(|r| {
                 lossy(r);
-                r.totals.video.lost = 5;
+                r.totals.video.lost = 1;
             })
             .0,
             Outcome::ServerLost

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 
-const BAR: usize = 56;
+const BAR: usize = 54;
 /// Seconds that a sparkline shows.
 const SPARKS: usize = 24;
 const PLAIN_EVERY_MS: u64 = 5_000;
@@ -140,7 +140,7 @@ impl<W: Write> View<W> {
     fn block(&self, now: &Sample) -> String {
         let mut text = String::with_capacity(1_024);
         let dim = |label: &str| self.paint("2", &format!("{label:<10}"));
-        let _ = writeln!(text, "{}  {}", self.paint("1", &self.title), self.paint("2", now.phase.words()));
+        let _ = writeln!(text, "{}", self.paint("1", &self.title));
         let _ = writeln!(text, "{}", self.bar(now));
         let joined = format!("{}/{}", count(now.joined), count(now.wanted));
         let (sent, got) = (now.per_s(now.packets_sent), now.per_s(now.packets_received));
@@ -184,7 +184,8 @@ impl<W: Write> View<W> {
         let expected = self.expected_ms.max(now.at_ms).max(1);
         let done = (BAR as u64 * now.at_ms / expected) as usize;
         let (full, rest) = ("━".repeat(done), "─".repeat(BAR - done));
-        format!("{}{}  {} / {}", self.paint("32", &full), self.paint("2", &rest), clock(now.at_ms), clock(expected))
+        let (phase, at, end) = (now.phase.words(), clock(now.at_ms), clock(expected));
+        format!("{:<10}{}{}  {at} / {end}", phase, self.paint("32", &full), self.paint("2", &rest))
     }
 
     fn loss_text(&self) -> String {
@@ -206,13 +207,16 @@ impl<W: Write> View<W> {
         self.paint(colour, &values.iter().map(column).collect::<String>())
     }
 
+    /// The second that ends now; of p99 the worst since the last line.
     fn line(&self, now: &Sample) -> String {
         let mut text = format!("{:>6} {:<9}", clock(now.at_ms), now.phase.words());
         let _ = write!(text, "  joined {}/{}", now.joined, now.wanted);
         let rate = now.per_s(now.packets_received);
         let _ = write!(text, "  out {}/s  lost {}  again {}", number(rate), self.lost, self.repaired);
         if now.latency.count > 0 {
-            let (p50, p99) = (duration_us(now.latency.p50_us), duration_us(now.latency.p99_us));
+            let since = self.recent.iter().rev().take_while(|s| s.at_ms + PLAIN_EVERY_MS > now.at_ms);
+            let worst = since.map(|s| s.latency.p99_us).max().unwrap_or(0);
+            let (p50, p99) = (duration_us(now.latency.p50_us), duration_us(worst));
             let _ = write!(text, "  p50 {p50}  p99 {p99}");
         }
         if let Some(server) = &now.server {
@@ -298,7 +302,7 @@ mod tests {
     fn a_block_is_drawn_in_place_and_the_note_stays_above() {
         let lines = screen(&shown(Style::Mono, 30));
         assert_eq!(lines[0], "done");
-        assert!(lines[1].starts_with("classroom  measuring"), "{lines:?}");
+        assert!(lines[1].starts_with("classroom") && lines[2].starts_with("measuring ━"), "{lines:?}");
         assert_eq!(lines.len(), 8, "{lines:#?}");
         assert!(lines[3].starts_with("joined    301/301       packets in 210/s  out 63,"), "{lines:#?}");
         assert_eq!(lines[7], "");

@@ -4,7 +4,7 @@ mod options;
 mod play;
 mod script;
 
-pub use options::Options;
+pub use options::{Api, Options};
 pub use script::Script;
 
 use clap::ValueEnum;

@@ -1,6 +1,6 @@
 //! What shapes a load: one set of options for all scenarios, each with a default that fits its scenario.
 use super::Name;
-use crate::carrier::Impairment;
+use crate::carrier::{HttpPlan, Impairment};
 use crate::client::{TrackConfig, VideoCodec};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -75,12 +75,31 @@ pub struct Options {
     /// bad-network: the share of their datagrams that are overtaken, each way.
     #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
     pub reorder: f64,
+    /// How clients speak to the server: over its room API, or each by itself over WHIP (publishers) and WHEP (all others).
+    #[arg(long, value_name = "API", value_enum, default_value_t = Api::Room)]
+    pub api: Api,
+    /// --api whip: where publishers post their offers; {room} is replaced.
+    #[arg(long, value_name = "PATH", default_value = "/v1/whip/{room}")]
+    pub whip_path: String,
+    /// --api whip: where viewers post their offers; {room} is replaced.
+    #[arg(long, value_name = "PATH", default_value = "/v1/whep/{room}")]
+    pub whep_path: String,
+    /// --api whip: what is sent as the bearer token.
+    #[arg(long, value_name = "TOKEN")]
+    pub bearer: Option<String>,
     /// The room to join.
     #[arg(long, value_name = "NAME", default_value = "loadtest")]
     pub room: String,
     /// Seeds all that is random.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+}
+
+/// See [`Options::api`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Api {
+    Room,
+    Whip,
 }
 
 fn codec(text: &str) -> Result<VideoCodec, String> {
@@ -160,10 +179,28 @@ impl Options {
 
     /// Kinds of tracks that somebody who watches `publishers` gets: audio and video slots.
     pub fn expected(&self, name: Name, publishers: u32, limits: (u32, u32)) -> (usize, usize) {
+        // Over WHEP there is one slot of each kind.
+        let limits = if self.api == Api::Whip { (1, 1) } else { limits };
         let audio = if self.audio_bps > 0 && !self.silent { publishers.min(limits.0) } else { 0 };
         let video =
             if self.video_bps > 0 && name != Name::AudioRoom && !self.silent { publishers.min(limits.1) } else { 0 };
         (audio as usize, video as usize)
+    }
+
+    /// How somebody signals who publishes, or does not.
+    pub fn http(&self, publishes: bool) -> Option<HttpPlan> {
+        let path = if publishes { &self.whip_path } else { &self.whep_path };
+        let plan = HttpPlan { path: path.replace("{room}", &self.room), bearer: self.bearer.clone() };
+        (self.api == Api::Whip).then_some(plan)
+    }
+
+    /// What cannot be done.
+    pub fn check(&self, name: Name) -> Result<(), String> {
+        let rooms_only = matches!(name, Name::Conference | Name::Churn | Name::Webinar);
+        if self.api == Api::Whip && rooms_only {
+            return Err(format!("{} needs the room API: over WHIP and WHEP people only publish or only watch", name.text()));
+        }
+        Ok(())
     }
 
     pub fn impairment(&self) -> Impairment {
@@ -184,6 +221,7 @@ impl Options {
             if name == Name::Conference { self.subscribers(name) } else { self.publishers(name) }.into(),
         );
         tell("subscribers", self.subscribers(name).into());
+        tell("api", format!("{:?}", self.api).to_lowercase().into());
         tell("rate", self.rate.into());
         tell("videoBps", if name == Name::AudioRoom { 0 } else { self.video_bps }.into());
         tell("fps", self.fps.into());

@@ -59,6 +59,7 @@ pub(super) struct Cast {
 
 impl Script {
     pub fn new(name: Name, options: &Options) -> Result<Self, String> {
+        options.check(name)?;
         let identity = LocalIdentity::generate().map_err(|e| e.to_string())?;
         let epoch = Epoch { start: Instant::now(), ntp: ntp_now() };
         let people = match name {
@@ -184,7 +185,12 @@ impl Cast {
             codecs: vec![self.options.codec],
             roster: false,
         };
-        JoinPlan { settings, cohort, expects, network: None }
+        let http = self.options.http(!settings.publish.is_empty());
+        // Over WHIP one only publishes.
+        let only_publishes = http.is_some() && !settings.publish.is_empty();
+        let expects = if only_publishes { (0, 0) } else { expects };
+        let settings = Settings { subscribe: !only_publishes, ..settings };
+        JoinPlan { settings, http, cohort, expects, network: None }
     }
 }
 

@@ -101,11 +101,17 @@ pub enum Heartbeat {
 
 /// The text of an answer.
 pub fn answer_text<T: Serialize>(id: u64, result: &Result<T, ApiError>) -> Arc<str> {
-    let (ok, data, error) = match result {
-        Ok(data) => (true, serde_json::to_value(data).ok(), None),
-        Err(error) => (false, None, Some(error.clone())),
-    };
-    text(&Answer { id, ok, data, error })
+    /// An `Answer` whose data is written as it is, without a copy of all of it as a `Value`.
+    #[derive(Serialize)]
+    struct Written<'a, T> {
+        id: u64,
+        ok: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<&'a T>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a ApiError>,
+    }
+    text(&Written { id, ok: result.is_ok(), data: result.as_ref().ok(), error: result.as_ref().err() })
 }
 
 /// JSON of a type of this module, whose serialisation cannot fail: maps have string keys, numbers are finite.

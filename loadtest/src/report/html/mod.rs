@@ -5,7 +5,7 @@ mod tables;
 
 use super::compare::Comparison;
 use super::model::{LoadResult, Outcome};
-use super::promises::{Promise, promises};
+use super::promises::{Kept, Promise, promises};
 use super::text::{bytes, clock, count, duration_us, number, percent};
 use std::fmt::Write as _;
 
@@ -174,7 +174,12 @@ fn held(out: &mut String, promises: &[Promise]) {
     }
     out.push_str("<h2>Promised and measured</h2><table class=held><tr><th><th>promised<th>measured<th>");
     for promise in promises {
-        let (class, word) = if promise.kept { ("good", "kept") } else { ("bad", "not kept") };
+        let class = match promise.kept {
+            Kept::Yes => "good",
+            Kept::No => "bad",
+            Kept::Unclear => "same",
+        };
+        let word = promise.kept.words();
         let _ = write!(
             out,
             "<tr><td>{}<td class=n>{}<td class=n>{}<td><mark class={class}>{word}</mark>",
@@ -292,6 +297,37 @@ mod tests {
             assert_eq!(html.matches("<table").count(), html.matches("</table>").count(), "{name}");
             assert_eq!(html.matches("<div").count(), html.matches("</div>").count(), "{name}");
             assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count(), "{name}");
+        }
+    }
+
+    /// Some of the numbers of a result, replaced by none or by much.
+    fn distort(value: &mut serde_json::Value, dice: &mut impl Iterator<Item = u8>) {
+        match value {
+            serde_json::Value::Number(number) => match dice.next().unwrap_or(0) % 8 {
+                0 => *number = 0.into(),
+                1 => *number = 1_000_000_007u32.into(),
+                _ => (),
+            },
+            serde_json::Value::Array(list) => list.iter_mut().for_each(|v| distort(v, dice)),
+            serde_json::Value::Object(fields) => fields.values_mut().for_each(|v| distort(v, dice)),
+            _ => (),
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_figures_give_a_page(dice in proptest::collection::vec(proptest::prelude::any::<u8>(), 64)) {
+            let good = searched();
+            let mut json = serde_json::to_value(&good).unwrap();
+            distort(&mut json, &mut dice.iter().copied().cycle());
+            json["schema"] = model::SCHEMA.into();
+            let mut result: LoadResult = serde_json::from_value(json).unwrap();
+            result.verdict = crate::report::verdict(&result);
+            let compared = compare(&good, &result).unwrap();
+            let html = page(&result, Some(&compared));
+            proptest::prop_assert!(!html.contains("NaN") && !html.contains("inf "), "nonsense");
+            let _ = (compared.table(), crate::report::summary::summary(&result));
         }
     }
 

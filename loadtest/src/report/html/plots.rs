@@ -132,7 +132,7 @@ fn cpu(result: &LoadResult) -> Plot {
 fn cpu_per_packet(result: &LoadResult) -> Plot {
     let us = |s: &Sample, server: &ServerSample| {
         // Few packets share the cost of idling: that says nothing about a packet.
-        let enough = s.per_s(server.packets_out) >= 500.0;
+        let enough = s.per_s(server.packets_out) >= 500.0 && s.phase != Phase::Settling;
         Some(server.cpu_share? * s.interval_ms as f64 * 1e3 / server.packets_out as f64).filter(|_| enough)
     };
     let series = vec![Series::line("server", "c1", of_server(&result.samples, us))];

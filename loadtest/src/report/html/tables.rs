@@ -116,6 +116,7 @@ fn media(out: &mut String, result: &LoadResult) {
         ("audio", Some(&totals.audio)),
         ("video", Some(&totals.video)),
         ("those already in", totals.incumbents.as_ref()),
+        ("with a bad network", totals.impaired.as_ref()),
     ];
     let kinds: Vec<(&str, &Media)> =
         all.into_iter().filter_map(|(name, m)| Some((name, m.filter(|m| m.slots > 0)?))).collect();
@@ -156,10 +157,11 @@ fn media(out: &mut String, result: &LoadResult) {
 
 fn durations(out: &mut String, result: &LoadResult) {
     let (totals, joins) = (&result.totals, &result.totals.joins);
-    let rows: [(&str, Option<&Histogram>); 8] = [
+    let rows: [(&str, Option<&Histogram>); 9] = [
         ("audio latency", Some(&totals.audio.latency)),
         ("video latency", Some(&totals.video.latency)),
         ("latency of those already in", totals.incumbents.as_ref().map(|m| &m.latency)),
+        ("latency with a bad network", totals.impaired.as_ref().map(|m| &m.latency)),
         ("join to welcome", Some(&joins.welcome)),
         ("join to connected", Some(&joins.connected)),
         ("join to first packet", Some(&joins.first_packet)),

@@ -1,0 +1,66 @@
+//! Short runs of the whole thing against a server of this build: everybody gets everything, and the reports are there. Correctness, not speed.
+use loadtest::report::LoadResult;
+use loadtest::report::model::Outcome;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Beside the load test, where it looks for it.
+fn server() -> PathBuf {
+    let loadtest = Path::new(env!("CARGO_BIN_EXE_loadtest"));
+    let server = loadtest.with_file_name(format!("exedra{}", std::env::consts::EXE_SUFFIX));
+    // Cargo builds the binaries of the package under test alone.
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--package", "exedra", "--bin", "exedra"]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success(), "the server does not build");
+    assert!(server.is_file(), "no server at {}", server.display());
+    server
+}
+
+fn run(scenario: &str, options: &str) -> LoadResult {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (json, html) = (directory.join(format!("{scenario}.json")), directory.join(format!("{scenario}.html")));
+    let [json_arg, html_arg] = [&json, &html].map(|file| file.to_str().unwrap().to_owned());
+    let _ = (std::fs::remove_file(&json), std::fs::remove_file(&html));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.arg(scenario).args(options.split(' ')).args(["--json", &json_arg, "--html", &html_arg]);
+    let output = command.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    // 4: this machine is too slow for a load test; what is checked below must hold all the same.
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{scenario}: {:?}\n{told}", output.status);
+    let result = LoadResult::from_json(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert!(page.contains("</html>") && page.contains("<svg"), "{scenario}");
+    assert!(told.contains(result.verdict.outcome.words().to_uppercase().as_str()), "{told}");
+    check(scenario, &result, &told);
+    result
+}
+
+fn check(scenario: &str, result: &LoadResult, told: &str) {
+    let (totals, media) = (&result.totals, result.totals.media());
+    assert_eq!(result.scenario.name, scenario);
+    assert!(matches!(result.verdict.outcome, Outcome::Clean | Outcome::GeneratorLimited), "{scenario}: {told}");
+    assert_eq!(totals.joins.failed, 0, "{scenario}: {told}");
+    assert_eq!(totals.joins.joined, totals.joins.wanted, "{scenario}: {told}");
+    assert_eq!((totals.fault_count, totals.silent_slots(), media.lost), (0, 0, 0), "{scenario}: {told}");
+    assert!(media.received > 0 && media.received == media.expected, "{scenario}: {told}");
+    assert!(media.latency.count() > 0 && totals.joins.first_packet.count() > 0, "{scenario}: {told}");
+    assert!(result.samples.len() >= 3, "{scenario}: {} samples", result.samples.len());
+    let server = result.server.as_ref().expect("the server that was started");
+    assert!(server.packets_out > 0 && server.sends > 0, "{scenario}: {told}");
+    assert!(result.generator.packets_sent > 0, "{scenario}: {told}");
+}
+
+#[test]
+fn short_runs_are_clean() {
+    server();
+    let classroom = run("classroom", "--subscribers 5 --duration 3");
+    assert_eq!((classroom.totals.publishers, classroom.totals.subscribers), (1, 5));
+    let conference = run("conference", "--subscribers 4 --duration 3 --video-bps 500000");
+    assert_eq!(conference.totals.video.slots, 4 * 3);
+    let storm = run("join-storm", "--subscribers 3 --storm-rate 5 --stay 1 --duration 3 --video-bps 500000");
+    assert!(storm.totals.incumbents.is_some_and(|m| m.received > 0 && m.lost == 0));
+    assert!(storm.totals.joins.joined > 10);
+}
