@@ -354,7 +354,6 @@ impl Client {
     }
 }
 
-
 /// The path of a `Location`, which may be an address.
 fn path_of(location: &str, server: &HttpAddress) -> String {
     match location.split_once("://") {

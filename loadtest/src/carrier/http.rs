@@ -61,7 +61,9 @@ impl Exchange {
         while self.written < self.request.len() {
             match self.stream.write(&self.request[self.written..]) {
                 Ok(n) => self.written += n,
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => return Progress::Pending,
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    return Progress::Pending;
+                }
                 Err(error) => return Progress::Failed(format!("HTTP: {error}")),
             }
         }
@@ -128,7 +130,8 @@ mod tests {
         };
         let plain = b"HTTP/1.1 201 Created\r\nLocation: /x/1\r\ncontent-length: 5\r\n\r\nv=0\r\n";
         assert_eq!(parse(plain), answer(201, Some("/x/1"), "v=0\r\n"));
-        let chunked = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n";
+        let chunked =
+            b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n";
         assert_eq!(parse(chunked), answer(404, None, "abcde"));
         assert_eq!(parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nabc"), None);
         assert_eq!(parse(b"nonsense"), None);

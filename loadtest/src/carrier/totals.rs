@@ -102,10 +102,11 @@ pub(super) fn missing_tails<'a>(clients: impl Iterator<Item = &'a Client> + Clon
             let shown = sender.own.get(&last.track.to_string());
             // Without the room API nobody says what a slot shows; of one publisher it is clear.
             let alone = shown.is_none() && publishers.len() == 1;
-            let live = alone || shown.is_some_and(|track| {
-                slot.track.as_ref() == Some(track)
-                    && client.participant.states.get(track).is_none_or(|state| state == "live")
-            });
+            let live = alone
+                || shown.is_some_and(|track| {
+                    slot.track.as_ref() == Some(track)
+                        && client.participant.states.get(track).is_none_or(|state| state == "live")
+                });
             if !live || publisher.generation() != last.generation || publisher.encodings(last.track) != 1 {
                 continue;
             }

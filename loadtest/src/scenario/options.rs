@@ -198,7 +198,10 @@ impl Options {
     pub fn check(&self, name: Name) -> Result<(), String> {
         let rooms_only = matches!(name, Name::Conference | Name::Churn | Name::Webinar);
         if self.api == Api::Whip && rooms_only {
-            return Err(format!("{} needs the room API: over WHIP and WHEP people only publish or only watch", name.text()));
+            return Err(format!(
+                "{} needs the room API: over WHIP and WHEP people only publish or only watch",
+                name.text()
+            ));
         }
         Ok(())
     }
