@@ -1,5 +1,5 @@
 //! What the kernel tells of threads, processes, sockets and the machine: readers of /proc. Times are CPU times.
-use crate::report::model::{CpuTime, Machine};
+use crate::report::model::{CpuTime, Machine, MachineSample};
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
@@ -134,11 +134,12 @@ fn port_and_drops(line: &str) -> Option<(u16, u64)> {
     Some((port, line.split_ascii_whitespace().next_back()?.parse().ok()?))
 }
 
-/// Time of all cores so far, in ticks: everything, idle, stolen by the hypervisor.
+/// Time of all cores so far, in ticks: everything, idle, in interrupts, stolen by the hypervisor.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MachineCpu {
     total: u64,
     idle: u64,
+    interrupts: u64,
     stolen: u64,
 }
 
@@ -153,15 +154,19 @@ impl MachineCpu {
         let fields: Vec<u64> = line.split_ascii_whitespace().filter_map(|f| f.parse().ok()).collect();
         let field = |n: usize| fields.get(n).copied().unwrap_or(0);
         // user, nice, system, idle, iowait, irq, softirq, steal; guest time is in user already.
-        Self { total: fields.iter().take(8).sum(), idle: field(3) + field(4), stolen: field(7) }
+        let (idle, interrupts) = (field(3) + field(4), field(5) + field(6));
+        Self { total: fields.iter().take(8).sum(), idle, interrupts, stolen: field(7) }
     }
 
-    /// The shares of all cores' time that were busy, and stolen, since an earlier moment.
-    pub fn shares_since(&self, earlier: &Self) -> (f64, f64) {
+    /// What was done since an earlier moment.
+    pub fn since(&self, earlier: &Self) -> MachineSample {
         let total = self.total.saturating_sub(earlier.total).max(1) as f64;
-        let idle = self.idle.saturating_sub(earlier.idle) as f64;
-        let stolen = self.stolen.saturating_sub(earlier.stolen) as f64;
-        (((total - idle) / total).clamp(0.0, 1.0), stolen / total)
+        let share = |now: u64, then: u64| (now.saturating_sub(then) as f64 / total).clamp(0.0, 1.0);
+        MachineSample {
+            busy_share: 1.0 - share(self.idle, earlier.idle),
+            interrupt_share: share(self.interrupts, earlier.interrupts),
+            steal_share: share(self.stolen, earlier.stolen),
+        }
     }
 }
 
@@ -214,6 +219,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods)]
     fn cpu_time_is_that_of_the_thread_and_of_the_process() {
         let (thread, process) = (ThreadCpu::now(), ProcessUsage::read(std::process::id()).unwrap());
         let until = std::time::Instant::now() + std::time::Duration::from_millis(120);
@@ -232,6 +238,7 @@ mod tests {
     fn the_machines_shares_are_of_all_cores() {
         let before = MachineCpu::parse("cpu  100 0 100 700 100 0 0 0 0 0\ncpu0 1");
         let after = MachineCpu::parse("cpu  150 0 120 710 100 0 10 10 5 0\ncpu0 1");
-        assert_eq!(after.shares_since(&before), (0.9, 0.1));
+        let sample = after.since(&before);
+        assert_eq!((sample.busy_share, sample.interrupt_share, sample.steal_share), (0.9, 0.1, 0.1));
     }
 }

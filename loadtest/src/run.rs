@@ -3,8 +3,7 @@ use crate::server::{Server, State};
 use loadtest::carrier::{self, CarrierConfig, Cohort, Ending, Ports, Report, Second};
 use loadtest::kernel::{MachineCpu, SocketDrops, machine};
 use loadtest::report::model::{
-    Churn, GeneratorFigures, GeneratorSample, LoadResult, MachineSample, Media, Phase, SCHEMA, Sample, Scenario,
-    Thresholds, Totals,
+    Churn, GeneratorFigures, GeneratorSample, LoadResult, Media, Phase, SCHEMA, Sample, Scenario, Thresholds, Totals,
 };
 use loadtest::report::verdict;
 use loadtest::scenario::{Name, Options, Script};
@@ -14,6 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// The thread of the clients says something each second; when it says nothing for so long, something is broken.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How long a server may take to notice that all have left.
+const EMPTYING: Duration = Duration::from_secs(5);
 /// When the memory of a long run is looked at first.
 const EARLY: Duration = Duration::from_secs(300);
 
@@ -68,6 +69,10 @@ pub fn run(
     };
     result.generator = watch.generator(&ending);
     result.totals = watch.totals(ending, options);
+    if let Some(churn) = &mut result.totals.churn {
+        churn.descriptors_before = idle.descriptors();
+        churn.descriptors_after = emptied(server, churn.descriptors_before);
+    }
     result.samples = watch.samples;
     if let Some(server) = result.server.as_mut().filter(|s| s.datagrams_out == 0) {
         // A server that does not tell: what the receivers got.
@@ -143,7 +148,7 @@ impl Watch {
     fn sample(&mut self, second: &Second, server: &mut Server) -> Sample {
         let drops = self.ports.lock().map_or(0, |ports| self.drops.update(&ports));
         let now = MachineCpu::now();
-        let (busy_share, steal_share) = now.shares_since(&self.machine);
+        let machine = now.since(&self.machine);
         self.machine = now;
         let state = server.sample();
         if let Some((_, state)) = &state {
@@ -179,7 +184,7 @@ impl Watch {
                 socket_drops: drops,
                 unsent: second.unsent,
             },
-            machine: MachineSample { busy_share, steal_share },
+            machine,
         }
     }
 
@@ -203,6 +208,7 @@ impl Watch {
             emulated_losses_down: ending.emulated_losses.0,
             emulated_losses_up: ending.emulated_losses.1,
             receive_buffer_bytes: ending.receive_buffer,
+            datagrams_per_buffer_max: ending.datagrams_per_buffer_max,
         }
     }
 
@@ -229,8 +235,7 @@ impl Watch {
             changes: ending.changes,
             rss_early_bytes: self.early.map_or(0, |(_, rss)| rss),
             rss_late_bytes: self.end.as_ref().map_or(0, State::rss_bytes),
-            descriptors_before: self.joined.as_ref().map_or(0, State::descriptors),
-            descriptors_after: self.end.as_ref().map_or(0, State::descriptors),
+            ..Churn::default()
         });
         let [audio, video] = healthy(ending.cohorts);
         Totals {
@@ -246,6 +251,18 @@ impl Watch {
             fault_count: ending.fault_count,
             faults: ending.faults,
         }
+    }
+}
+
+/// The server's descriptors once all have left: as soon as they are `before`, or after some patience.
+fn emptied(server: &mut Server, before: u64) -> u64 {
+    let patience = Instant::now() + EMPTYING;
+    loop {
+        let descriptors = server.state().descriptors();
+        if descriptors <= before || Instant::now() >= patience {
+            return descriptors;
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

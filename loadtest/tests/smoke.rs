@@ -57,7 +57,7 @@ fn check(scenario: &str, result: &LoadResult, told: &str) {
 fn short_runs_are_clean() {
     server();
     let classroom = run("classroom", "--subscribers 5 --duration 3");
-    assert_eq!((classroom.totals.publishers, classroom.totals.subscribers), (1, 5));
+    assert_eq!((classroom.totals.publishers, classroom.totals.video.slots), (1, 5));
     let conference = run("conference", "--subscribers 4 --duration 3 --video-bps 500000");
     assert_eq!(conference.totals.video.slots, 4 * 3);
     let storm = run("join-storm", "--subscribers 3 --storm-rate 5 --stay 1 --duration 3 --video-bps 500000");

@@ -48,6 +48,7 @@ impl Engine {
             path: None,
             paths: Vec::new(),
             connected: false,
+            overhead: 0,
             ufrags: Vec::new(),
             cname: config.cname.clone(),
             receive: Vec::new(),

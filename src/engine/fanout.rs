@@ -90,11 +90,18 @@ impl Engine {
 
     /// Notes for each subscriber which of its slots have something to get.
     fn collect_subscribers(&mut self) {
-        let Self { batch, streams, tracks, peers, .. } = self;
+        let Self { batch, streams, tracks, peers, metrics, .. } = self;
         for &at in &batch.due {
-            let Some(track) = streams.get(at).and_then(|s| s.track).and_then(|t| tracks.get(t)) else { continue };
+            let Some(stream) = streams.get(at) else { continue };
+            let Some(track) = stream.track.and_then(|t| tracks.get(t)) else { continue };
+            // Asked of everybody here, one right after the other: what `flush_peer` is to read of them comes into the cache, and the
+            // processor waits for many of them at a time.
             for &(index, slot) in &track.subscribers {
                 let Some(peer) = peers.get_mut(index) else { continue };
+                if let Err(reason) = gets(peer, slot, stream) {
+                    stream.fresh.iter().for_each(|_| metrics.drop_packet(reason));
+                    continue;
+                }
                 peer.pending.push((slot as u32, at as u32));
                 if !peer.listed {
                     peer.listed = true;
@@ -147,14 +154,7 @@ impl Engine {
         let (peer, stream_index) = (&mut peers[index], stream);
         let Some(stream) = streams.get(stream_index) else { return };
         let Some(slot) = peer.slots.get_mut(at) else { return };
-        let drop_all = |reason| stream.fresh.iter().for_each(|_| metrics.drop_packet(reason));
-        if slot.forwarder.current() != Some(stream.key) && slot.forwarder.target() != Some(stream.key) {
-            return drop_all(DropReason::LayerNotSelected);
-        }
-        let Some(outbound) = peer.association.outbound().filter(|_| peer.connected) else {
-            return drop_all(DropReason::NotConnected);
-        };
-        let overhead = outbound.profile().rtp_overhead();
+        let overhead = usize::from(peer.overhead);
         let (before, first_job) = (slot.told, jobs.len());
         for &seq in &stream.fresh {
             match plan(slot, at, stream, stream_index, seq, overhead) {
@@ -232,6 +232,17 @@ impl Engine {
             sink.transmit(Transmit { path, contents: &batch.slab[..sealed], segment_size });
         }
     }
+}
+
+/// Whether the slot is to get packets of this stream now.
+fn gets(peer: &mut Peer, slot: usize, stream: &ReceiveStream) -> Result<(), DropReason> {
+    let forwarder = &peer.slots.get(slot).ok_or(DropReason::Unwanted)?.forwarder;
+    if forwarder.current() != Some(stream.key) && forwarder.target() != Some(stream.key) {
+        return Err(DropReason::LayerNotSelected);
+    }
+    let outbound = peer.association.outbound().filter(|_| peer.connected).ok_or(DropReason::NotConnected)?;
+    peer.overhead = outbound.profile().rtp_overhead() as u8;
+    Ok(())
 }
 
 /// Maps one packet into a slot. True if a new source starts with it.

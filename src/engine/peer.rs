@@ -31,6 +31,8 @@ pub(super) struct Peer {
     /// All addresses that are the peer's.
     pub paths: Vec<Path>,
     pub connected: bool,
+    /// Bytes that sealing adds to a packet for it.
+    pub overhead: u8,
     /// Our user name fragments, the latest last.
     pub ufrags: Vec<Box<str>>,
     /// Our canonical name on this connection (RFC 7022).

@@ -30,6 +30,8 @@ pub struct Client {
     pub(super) leaving: Option<Instant>,
     /// When it came back to its session last, until that is answered.
     pub(super) resuming: Option<Instant>,
+    /// Times that the server knew nothing of its session any more.
+    pub(super) failed_resumes: u64,
     room: RoomSocket,
     http: Option<Http>,
     udp: [Option<Udp>; 2],
@@ -75,6 +77,7 @@ impl Client {
             broken: None,
             leaving: None,
             resuming: None,
+            failed_resumes: 0,
             room: RoomSocket::Closed,
             udp: [None, None],
             lines: line(0).zip(line(1)).map(|(down, up)| Box::new([down, up])),
@@ -328,6 +331,10 @@ impl Client {
     }
 
     fn note_progress(&mut self, shared: &mut Shared) {
+        if let Some(resumed) = self.participant.resumed().filter(|_| self.resuming.is_some()) {
+            self.failed_resumes += u64::from(!resumed);
+            self.resuming = None;
+        }
         let (reached, began, joins) = (&mut self.reached, self.began, &mut shared.joins);
         if let Some(at) = self.participant.joined_at.filter(|_| !reached.welcome) {
             reached.welcome = true;

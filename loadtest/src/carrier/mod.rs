@@ -31,8 +31,8 @@ use timers::Timers;
 use totals::{Sent, Sums};
 use udp::{Buffers, Udp, WallClock};
 
-/// Sockets that are told of in one turn.
-const EVENTS: usize = 4_096;
+/// Sockets that are served in one turn: few enough, so that publishers are not kept waiting by a thousand viewers.
+const EVENTS: usize = 256;
 const SECOND: Duration = Duration::from_secs(1);
 /// With so many clients the sockets are asked no more often than each [`TICK`]: one turn then serves many, and to go to sleep and wake up costs as much as
 /// a receive. What arrives meanwhile is stamped by the kernel, so that latency is not told longer than it is.
@@ -42,8 +42,6 @@ const TICK: Duration = Duration::from_millis(1);
 const MAX_FAULTS: usize = 50;
 /// Somebody who came so short before the end need not have got anything.
 const NEWCOMER: Duration = Duration::from_secs(2);
-/// What is on its way when nothing more is sent has so long to come.
-const SETTLING: Duration = Duration::from_millis(1_500);
 
 /// Clients that are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +135,7 @@ pub struct Ending {
     pub packets_received: u64,
     pub emulated_losses: (u64, u64),
     pub receive_buffer: u64,
+    pub datagrams_per_buffer_max: u64,
 }
 
 /// The ports of all our UDP sockets: whose drops are ours.
@@ -315,7 +314,7 @@ impl Carrier {
 
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
-        let mut polled = Instant::now();
+        let (mut polled, mut served) = (Instant::now(), 0);
         loop {
             let now = Instant::now();
             if self.director.next_turn().is_none_or(|at| at <= now) {
@@ -331,7 +330,8 @@ impl Carrier {
             }
             let deadlines = [self.stage.shared.timers.next(), self.director.next_turn(), Some(self.second.at + SECOND)];
             let next = deadlines.into_iter().flatten().min().unwrap_or(now);
-            if self.stage.clients.len() > MANY {
+            // A turn that was full has left some waiting.
+            if self.stage.clients.len() > MANY && served < EVENTS {
                 let rest = (polled + TICK).min(next).saturating_duration_since(Instant::now());
                 if !rest.is_zero() {
                     std::thread::sleep(rest);
@@ -342,7 +342,7 @@ impl Carrier {
             {
                 return Err(error);
             }
-            polled = Instant::now();
+            (polled, served) = (Instant::now(), events.iter().count());
             let Self { stage, buffers, .. } = &mut self;
             for event in &events {
                 let Token(token) = event.token();
@@ -504,6 +504,7 @@ impl Carrier {
             packets_received: self.measured.packets,
             emulated_losses: stage.gone_lost,
             receive_buffer: stage.shared.receive_buffer,
+            datagrams_per_buffer_max: self.buffers.datagrams_max as u64,
         };
         let _ = self.reports.send(Report::Ended(Box::new(ending)));
     }
@@ -572,11 +573,6 @@ impl Stage {
         self.new_phase = Some(phase);
     }
 
-    /// How long a director is to wait in [`Phase::Settling`].
-    pub fn settling() -> Duration {
-        SETTLING
-    }
-
     /// The load is over.
     pub fn end(&mut self) {
         self.ended = true;
@@ -604,6 +600,7 @@ impl Stage {
             self.gone_lost.0 += down.lost;
             self.gone_lost.1 += up.lost;
         }
+        self.failed_resumes += client.failed_resumes;
         self.shared.joins.failed += u64::from(!client.reached.connected);
         let name = client.participant.settings.name.clone();
         let broken = client.broken.take().map(|why| format!("{name}: {why}"));

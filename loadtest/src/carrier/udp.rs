@@ -58,11 +58,13 @@ impl Udp {
 pub(super) struct Buffers {
     bytes: Vec<u8>,
     metas: [RecvMeta; BATCH],
+    /// The most datagrams that came in one of them.
+    pub(super) datagrams_max: usize,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { bytes: vec![0; BATCH * BUFFER], metas: [RecvMeta::default(); BATCH] }
+        Self { bytes: vec![0; BATCH * BUFFER], metas: [RecvMeta::default(); BATCH], datagrams_max: 0 }
     }
 }
 
@@ -74,7 +76,11 @@ impl Buffers {
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         let received = socket.io.try_io(|| socket.state.recv((&socket.io).into(), &mut slices, &mut self.metas));
         // Refused datagrams of others (ICMP) surface as errors; there is nothing to do about them.
-        received.unwrap_or(0)
+        let received = received.unwrap_or(0);
+        for meta in self.metas.iter().take(received) {
+            self.datagrams_max = self.datagrams_max.max(meta.len.div_ceil(meta.stride.max(1)));
+        }
+        received
     }
 
     /// A filled buffer: its datagrams, and when the kernel got them.

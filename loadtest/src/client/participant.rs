@@ -106,6 +106,8 @@ pub struct Participant {
     socket_open: bool,
     /// The hello on this socket has been answered.
     welcomed: bool,
+    /// What the last welcome said: whether it is the session of before.
+    resumed: bool,
     /// Counts the publishers that are built: their media is told apart.
     pub generation: u8,
     /// Of callers without one.
@@ -174,6 +176,7 @@ impl Participant {
             next_review: None,
             socket_open: false,
             welcomed: false,
+            resumed: false,
             generation: 0,
             meter: None,
         }
@@ -196,6 +199,11 @@ impl Participant {
     pub fn socket_closed(&mut self) {
         (self.socket_open, self.welcomed) = (false, false);
         self.out.clear();
+    }
+
+    /// Whether this socket goes on with the session of before; none until the server has said so.
+    pub fn resumed(&self) -> Option<bool> {
+        self.welcomed.then_some(self.resumed)
     }
 
     /// Sends a request. Its answer is only looked at if it is refused.
@@ -412,6 +420,7 @@ impl Participant {
         self.session = Some((text("session"), text("secret")));
         self.participant = Some(text("participant"));
         let resumed = data["resumed"] == true;
+        self.resumed = resumed;
         if resumed && data.get("snapshot").is_none() && data["seq"] != self.seq {
             self.problem(format!("resumed at {} instead of {}", data["seq"], self.seq));
         }

@@ -99,8 +99,7 @@ impl VideoCodec {
         match self {
             Self::Vp8 => 6,
             Self::Vp9 => 4,
-            Self::H264 => 9,
-            Self::Av1 => 2,
+            Self::H264 | Self::Av1 => 2,
         }
     }
 
@@ -119,13 +118,13 @@ impl VideoCodec {
                 let (b, e) = (if starts { 0x08 } else { 0 }, if last { 0x04 } else { 0 });
                 out.extend([0x80 | p | b | e, id[0], id[1], if keyframe { 0x82 } else { 0x86 }]);
             }
-            // RFC 6184: a STAP-A of parameter set and IDR slice begins a keyframe; then slices, padded to one length.
-            Self::H264 => match (starts, keyframe) {
-                (true, true) => out.extend([0x78, 0, 2, 0x67, 0x42, 0, 2, 0x65, 0x88]),
-                (true, false) => out.extend([0x41, 0x9a, 0, 0, 0, 0, 0, 0, 0]),
-                (false, true) => out.extend([0x65, 0x40, 0, 0, 0, 0, 0, 0, 0]),
-                (false, false) => out.extend([0x41, 0x40, 0, 0, 0, 0, 0, 0, 0]),
-            },
+            // RFC 6184: single NAL units; a parameter set begins a keyframe, slices follow.
+            Self::H264 => out.extend(match (starts, keyframe) {
+                (true, true) => [0x67, 0x42],
+                (true, false) => [0x41, 0x9a],
+                (false, true) => [0x65, 0x40],
+                (false, false) => [0x41, 0x40],
+            }),
             // Aggregation header Z, Y, W = 1, N; then a sequence header or a frame.
             Self::Av1 => {
                 let (z, y) = (if starts { 0 } else { 0x80 }, if last { 0 } else { 0x40 });
@@ -152,7 +151,7 @@ impl VideoCodec {
                 picture_id: Some(id(hi, lo)?),
                 ..bare
             }),
-            (Self::H264, &[0x78, ..]) => Some(Head { starts_frame: true, keyframe: true, ..bare }),
+            (Self::H264, &[0x67, ..]) => Some(Head { starts_frame: true, keyframe: true, ..bare }),
             (Self::H264, &[nal @ (0x41 | 0x65), slice, ..]) => {
                 Some(Head { starts_frame: slice & 0x80 != 0, keyframe: nal == 0x65, ..bare })
             }

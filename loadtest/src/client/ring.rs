@@ -71,8 +71,8 @@ impl<T: Copy> Ring<T> {
 
     /// All from `number` on, ascending.
     pub fn from(&self, number: u64) -> impl DoubleEndedIterator<Item = (u64, &T)> {
-        let range = if self.len == 0 { 1..=0 } else { number.max(self.low)..=self.high };
-        range.filter_map(|n| Some((n, self.get(n)?)))
+        let range = (self.len > 0).then(|| number.max(self.low)..=self.high);
+        range.into_iter().flatten().filter_map(|n| Some((n, self.get(n)?)))
     }
 
     fn grow(&mut self, size: usize) {

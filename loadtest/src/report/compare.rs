@@ -1,5 +1,5 @@
 //! A run against an earlier one: better, worse, or the same within the noise.
-use super::figures::{Better, Figure, figures};
+use super::figures::{Better, Figure, Unit, figures};
 use super::model::LoadResult;
 use super::text;
 use std::fmt::Write as _;
@@ -39,9 +39,13 @@ pub fn compare(old: &LoadResult, new: &LoadResult) -> Result<Comparison, String>
         return Err(format!("the old result is of {}, this one of {}", old.scenario.name, new.scenario.name));
     }
     let before = figures(old);
+    let disturbed = [old, new].into_iter().any(|run| run.disturbance().is_some());
     let find = |new: &Figure| before.iter().find(|old| old.key == new.key).map(|old| old.value);
-    let rows = figures(new).into_iter().filter_map(|new| {
+    let rows = figures(new).into_iter().filter_map(|mut new| {
         let old = find(&new)?;
+        if disturbed && new.unit == Unit::Microseconds {
+            new.better = Better::Neither;
+        }
         Some(Row { new, old, change: change(old, &new) })
     });
     Ok(Comparison { rows: rows.collect(), differences: differences(old, new) })
@@ -128,6 +132,10 @@ fn differences(old: &LoadResult, new: &LoadResult) -> Vec<String> {
     for name in now.keys().chain(only_old) {
         differ(name, shown(then.get(name)), shown(now.get(name)));
     }
+    for (run, when) in [(old, "then"), (new, "now")] {
+        let cores = run.disturbance().map(text::number);
+        found.extend(cores.map(|n| format!("other programs used {n} cores {when}, so durations are not judged")));
+    }
     if old.verdict.outcome != super::model::Outcome::Clean {
         found.push(format!("the old run was not clean: {}", old.verdict.outcome.words()));
     }
@@ -177,13 +185,23 @@ mod tests {
     #[test]
     fn tells_what_was_not_alike() {
         let comparison = compared(|r| {
-            r.machine.cores = 64;
+            r.machine.cores = 1;
             r.scenario.options.insert("subscribers".to_owned(), 400.into());
         });
-        assert_eq!(comparison.differences, ["cores: 2 then, 64 now", "subscribers: 300 then, 400 now"]);
+        assert_eq!(comparison.differences, ["cores: 2 then, 1 now", "subscribers: 300 then, 400 now"]);
         let (old, mut new) = (example::classroom(), example::classroom());
         new.scenario.name = "conference".to_owned();
         assert!(compare(&old, &new).is_err());
+    }
+
+    #[test]
+    fn durations_are_not_judged_on_a_machine_that_was_busy_otherwise() {
+        let comparison = compared(|r| {
+            r.samples.iter_mut().for_each(|s| s.machine.busy_share = 1.0);
+            r.totals.video.latency.record_many_us(90_000, 1 << 30);
+        });
+        assert_eq!(row(&comparison, "latencyP99"), Change::Same);
+        assert_eq!(comparison.differences, ["other programs used 1.43 cores now, so durations are not judged"]);
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn second(at: u64) -> Sample {
             loop_lag_max_us: 300,
             ..Default::default()
         },
-        machine: MachineSample { busy_share: packets as f64 * 5.0e-6, steal_share: 0.0 },
+        machine: MachineSample { busy_share: packets as f64 * 5.0e-6, ..Default::default() },
         ..Default::default()
     }
 }

@@ -56,6 +56,9 @@ pub fn figures(result: &LoadResult) -> Vec<Figure> {
     let mut list = List(Vec::with_capacity(32));
     server_figures(result, &mut list);
     media_figures(&media, &mut list);
+    let incumbents = result.totals.incumbents.as_ref().filter(|m| m.expected > 0);
+    let lost = incumbents.map(Media::loss_share);
+    list.lower("incumbentLoss", "Packets lost to those already in", Unit::Share, lost, 0.0, 1e-6);
     join_figures(result, &mut list);
     let limit = result.limit.as_ref().and_then(|l| l.carried);
     list.higher("limit", "Highest load carried", Unit::Count, limit.map(|n| n as f64), 0.10, 1.0);

@@ -157,7 +157,7 @@ impl LimitStep {
             load: step.load,
             passed: verdict.outcome == Outcome::Clean,
             gave_way: gave_way(result, verdict.outcome, server_cpu_share),
-            why: verdict.reasons.into_iter().next().unwrap_or_default(),
+            why: verdict.reasons.into_iter().next().filter(|_| verdict.outcome != Outcome::Clean).unwrap_or_default(),
             server_loss_share: super::model::share(lost, media.expected),
             p99_us: media.latency.quantile_us(0.99).unwrap_or(0),
             packets_per_s: server.map_or(0.0, ServerFigures::packets_out_per_s),

@@ -160,7 +160,8 @@ pub struct Media {
     pub freezes: u64,
     pub frozen_ms: u64,
     pub longest_freeze_ms: u64,
-    /// One way: from when the packet was handed to the sender's kernel to when it was read from the receiver's socket. Repaired ones included. Only
+    /// One way: from when the packet was sealed to be handed to the sender's kernel to when the receiver's kernel got it, by its own stamp. Repaired ones
+    /// included. Only
     /// packets of the measuring phase.
     pub latency: Histogram,
 }
@@ -175,9 +176,11 @@ pub struct Churn {
     pub failed_resumes: u64,
     /// Views set, layers asked for, tracks muted.
     pub changes: u64,
-    /// Of the server, five minutes after the start (or after a tenth of a shorter run), and at the end, with as many people in.
+    /// Of the server, five minutes after the start (or after a tenth of a shorter run), and at the end, with as many people in. Descriptors: before the
+    /// first visitor came, and when the last had left.
     pub rss_early_bytes: u64,
     pub rss_late_bytes: u64,
+    /// Of the server, before the first join, and when all have left.
     pub descriptors_before: u64,
     pub descriptors_after: u64,
 }
@@ -266,8 +269,11 @@ pub struct GeneratorFigures {
     pub cpu_share_max: f64,
     /// How late the event loop came to what was due.
     pub loop_lag: Histogram,
-    /// Datagrams that the kernel dropped because a socket of ours was full, in the whole run.
+    /// Buffers that the kernel dropped because a socket of ours was full, in the whole run. With GRO one of them holds up to
+    /// `datagrams_per_buffer_max` datagrams; the kernel does not tell how many it were.
     pub socket_drops: u64,
+    /// The most datagrams that came in one buffer.
+    pub datagrams_per_buffer_max: u64,
     /// Datagrams that the kernel did not take from us.
     pub unsent: u64,
     /// Media packets that publishers were to send by the clock, and those that they sent, repairs not counted.
@@ -352,12 +358,15 @@ pub struct GeneratorSample {
     pub unsent: u64,
 }
 
-/// All cores together, from /proc/stat: 1.0 is a machine that does nothing else. `steal_share` is what the hypervisor took.
+/// All cores together, from /proc/stat: 1.0 is all that the machine has. In the busy share is what interrupts took (the kernel's work for packets that it
+/// charges to nobody), and what the hypervisor took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MachineSample {
     #[serde(serialize_with = "rounded")]
     pub busy_share: f64,
+    #[serde(serialize_with = "rounded")]
+    pub interrupt_share: f64,
     #[serde(serialize_with = "rounded")]
     pub steal_share: f64,
 }
@@ -527,6 +536,11 @@ impl Memory {
 }
 
 impl GeneratorFigures {
+    /// Datagrams that full sockets of ours may have cost at most.
+    pub fn datagrams_dropped_at_most(&self) -> u64 {
+        self.socket_drops.saturating_mul(self.datagrams_per_buffer_max.max(1))
+    }
+
     pub fn cpu_ns_per_received_packet(&self) -> Option<f64> {
         (self.packets_received > 0).then(|| self.cpu.total_us() as f64 * 1e3 / self.packets_received as f64)
     }
@@ -537,7 +551,8 @@ impl LoadResult {
     pub fn foreign_cores(&self) -> Option<f64> {
         let measuring = || self.samples.iter().filter(|s| s.phase == Phase::Measuring);
         let seconds = measuring().count();
-        let busy = measuring().map(|s| s.machine.busy_share).sum::<f64>() / seconds.max(1) as f64;
+        let charged = |m: &MachineSample| m.busy_share - m.interrupt_share - m.steal_share;
+        let busy = measuring().map(|s| charged(&s.machine)).sum::<f64>() / seconds.max(1) as f64;
         let server = self.server.as_ref()?;
         let own = server.cpu?.share(server.measured_ms) + self.generator.cpu.share(self.generator.measured_ms);
         (seconds > 0).then(|| (busy * f64::from(self.machine.cores) - own).max(0.0))

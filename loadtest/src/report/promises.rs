@@ -1,7 +1,6 @@
 //! What Exedra promises of its speed and size, held against a run: only what that run can show.
 use super::model::{LoadResult, Phase, Sample};
 use super::text::{bytes, count, duration_us, number, percent};
-use super::verdict::FOREIGN_CORES;
 
 /// One promise and what was measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +31,10 @@ impl Kept {
 
 /// Below this share of its capacity a server is lightly loaded.
 const LIGHT: f64 = 0.3;
+/// Delivery is promised up to so many, a few publishers included.
+const PROMISED_VIEWERS: u64 = 1_050;
+/// A churn that was shorter has not come to rest.
+const LONG_MS: u64 = 600_000;
 /// With fewer viewers it is the fixed cost of the process that is divided among them.
 const MANY: u64 = 500;
 /// A viewer that gets fewer packets a second than this is idle: keep-alives and reports.
@@ -44,7 +47,7 @@ pub fn promises(result: &LoadResult) -> Vec<Promise> {
     delivery(result, &mut list);
     joins(result, &mut list);
     memory(result, &mut list);
-    if result.foreign_cores().is_some_and(|cores| cores > FOREIGN_CORES) {
+    if result.disturbance().is_some() {
         let times = list.iter_mut().filter(|p| p.what.contains("p50") || p.what.contains("p99"));
         times.filter(|p| p.kept == Kept::No).for_each(|p| p.kept = Kept::Unclear);
     }
@@ -65,7 +68,7 @@ fn cpu(result: &LoadResult, list: &mut Vec<Promise>) {
         promise(list, times <= most, what, &format!("at most {}×", number(most)), format!("{}×", number(times)));
     }
     let (idle, peers) = (is_idle(result), server.memory.map_or(0, |m| m.peers));
-    if let Some(cpu) = server.cpu.filter(|_| idle && peers > 0) {
+    if let Some(cpu) = server.cpu.filter(|_| idle && peers >= MANY) {
         let share = cpu.share(server.measured_ms) * 1e3 / peers as f64;
         let what = "CPU of 1,000 connected silent peers";
         let measured = format!("{} (of {} peers)", percent(share), count(peers));
@@ -75,7 +78,7 @@ fn cpu(result: &LoadResult, list: &mut Vec<Promise>) {
 
 fn delivery(result: &LoadResult, list: &mut Vec<Promise>) {
     let media = result.totals.media();
-    if media.expected == 0 {
+    if media.expected == 0 || result.totals.subscribers > PROMISED_VIEWERS {
         return;
     }
     let lost = format!("{} of {}", count(media.lost), count(media.expected));
@@ -115,7 +118,8 @@ fn memory(result: &LoadResult, list: &mut Vec<Promise>) {
         let measured = format!("{} (of {})", bytes(each), count(viewers));
         promise(list, each < most * 1024.0, what, &format!("below {} KiB at 1,000", number(most)), measured);
     }
-    if let Some(churn) = result.totals.churn.as_ref().filter(|c| c.rss_early_bytes > 0) {
+    let long = result.scenario.name == "churn" && result.scenario.duration_ms >= LONG_MS;
+    if let Some(churn) = result.totals.churn.as_ref().filter(|c| long && c.rss_early_bytes > 0) {
         let grown = churn.rss_late_bytes as f64 / churn.rss_early_bytes as f64 - 1.0;
         let what = "Server memory at the end of the churn, against minute five";
         promise(
@@ -171,6 +175,7 @@ mod tests {
         let mut result = example::classroom();
         result.samples.iter_mut().for_each(|s| s.packets_received = 0);
         result.totals.subscribers = 1_000;
+        result.server.get_or_insert_default().memory.get_or_insert_default().peers = 1_000;
         let found = promises(&result);
         assert!(found.iter().any(|p| p.what == "CPU of 1,000 connected silent peers"));
         assert!(found.iter().any(|p| p.what == "Server memory per idle viewer"));

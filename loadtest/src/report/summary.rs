@@ -83,7 +83,11 @@ fn quantiles(histogram: &Histogram) -> String {
 }
 
 fn server_lines(server: &ServerFigures, line: &mut impl FnMut(&str, String)) {
-    line("forwarded", format!("{} packets a second", number(server.packets_out_per_s())));
+    if server.packets_out > 0 {
+        line("forwarded", format!("{} packets a second", number(server.packets_out_per_s())));
+    } else if let Some(cpu) = server.cpu {
+        line("server CPU", format!("{} of a core", percent(cpu.share(server.measured_ms))));
+    }
     if let Some((ns, cpu)) = server.cpu_ns_per_packet().zip(server.cpu) {
         let floor =
             server.times_the_floor().map_or(String::new(), |times| format!(", {} times the floor", number(times)));

@@ -12,8 +12,8 @@ const LATE_US: u64 = 10_000;
 const OFFERED: f64 = 0.99;
 /// What a hypervisor may take.
 const STEAL_SHARE: f64 = 0.1;
-/// What other programs may take of the machine, in cores.
-pub(super) const FOREIGN_CORES: f64 = 0.5;
+/// What other programs may take of the machine.
+const FOREIGN_SHARE: f64 = 0.25;
 
 /// Judges a run by its thresholds. The result's own verdict is not looked at.
 pub fn verdict(result: &LoadResult) -> Verdict {
@@ -125,7 +125,7 @@ fn find_losses(result: &LoadResult, trouble: &Trouble, find: &mut impl FnMut(Out
     }
 }
 
-/// Losses that our sockets do not explain.
+/// Losses that our sockets cannot explain.
 pub(super) struct ServerLosses {
     pub lost_before_repair: u64,
     pub lost: u64,
@@ -133,8 +133,8 @@ pub(super) struct ServerLosses {
 
 pub(super) fn server_losses(media: &Media, generator: &GeneratorFigures) -> ServerLosses {
     ServerLosses {
-        lost_before_repair: media.lost_before_repair.saturating_sub(generator.socket_drops),
-        lost: media.lost.saturating_sub(generator.socket_drops),
+        lost_before_repair: media.lost_before_repair.saturating_sub(generator.datagrams_dropped_at_most()),
+        lost: media.lost.saturating_sub(generator.datagrams_dropped_at_most()),
     }
 }
 
@@ -163,8 +163,11 @@ impl Trouble {
         }
         let overloaded = !words.is_empty();
         if generator.socket_drops > 0 {
-            let drops = count(generator.socket_drops);
-            words.insert(0, format!("the load test's own sockets were full: {drops} datagrams dropped"));
+            let (drops, most) = (count(generator.socket_drops), count(generator.datagrams_per_buffer_max.max(1)));
+            words.insert(
+                0,
+                format!("the load test's own sockets were full: {drops} buffers of up to {most} datagrams dropped"),
+            );
         }
         Self { words, offered_too_little, overloaded }
     }
@@ -190,13 +193,20 @@ fn overload(result: &LoadResult) -> Vec<String> {
     if of_them(|s| s.machine.steal_share >= STEAL_SHARE) > BUSY_SECONDS {
         words.push("the hypervisor took more than a tenth of the machine".to_owned());
     }
-    if let Some(cores) = result.foreign_cores().filter(|cores| *cores > FOREIGN_CORES) {
+    if let Some(cores) = result.disturbance() {
         words.push(format!("other programs used {} of the {} cores", number(cores), result.machine.cores));
     }
     if let Some(late) = generator.loop_lag.quantile_us(0.99).filter(|late| *late > LATE_US) {
         words.push(format!("the load test's event loop was late: {} at p99", duration_us(late)));
     }
     words
+}
+
+impl LoadResult {
+    /// Cores that other programs used, if it was more than a quarter of the machine: then what takes long says nothing.
+    pub fn disturbance(&self) -> Option<f64> {
+        self.foreign_cores().filter(|cores| *cores > FOREIGN_SHARE * f64::from(self.machine.cores))
+    }
 }
 
 impl Totals {

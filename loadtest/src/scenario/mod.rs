@@ -91,6 +91,11 @@ impl Name {
         options
     }
 
+    /// How long it goes on when nothing more is sent: what is on its way still comes. Where people come and go, it shows what they left behind.
+    pub fn settling(self) -> Duration {
+        Duration::from_millis(if matches!(self, Name::JoinStorm | Name::Churn) { 4_000 } else { 1_500 })
+    }
+
     /// How long a run takes, about.
     pub fn expected_time(self, options: &Options) -> Duration {
         let people = match self {
@@ -98,6 +103,6 @@ impl Name {
             _ => options.subscribers(self) + options.publishers(self),
         };
         let joining = Duration::from_secs_f64(f64::from(people) / f64::from(options.rate.max(1)));
-        joining + script::STEADYING + options.duration(self) + crate::carrier::Stage::settling()
+        joining + script::STEADYING + options.duration(self) + self.settling()
     }
 }

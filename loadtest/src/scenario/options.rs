@@ -254,3 +254,55 @@ impl Options {
         told
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &str) -> Options {
+        Command::parse_from(std::iter::once("loadtest").chain(arguments.split_whitespace())).options
+    }
+
+    /// Packets a second of an encoding of the camera, and their payload.
+    fn rate(options: &Options, encoding: usize) -> (f64, usize) {
+        let camera = options.tracks(Name::Classroom).pop().unwrap();
+        let per_frame = camera.encodings[encoding].frame_bytes as f64 / camera.mtu as f64;
+        (per_frame / camera.interval.as_secs_f64(), camera.mtu)
+    }
+
+    #[test]
+    fn the_bitrate_is_that_of_whole_packets() {
+        let (packets, payload) = rate(&options(""), 0);
+        assert!((packets - 1_500_000.0 / 8.0 / 1_150.0).abs() < 1.0, "{packets}");
+        assert_eq!(payload + OVERHEAD, 1_150);
+        let (packets, _) = rate(&options("--simulcast --video-bps 2400000 --packet-bytes 1000 --fps 25"), 1);
+        assert!((packets - 75.0).abs() < 1.0, "{packets}");
+    }
+
+    #[test]
+    fn everybody_expects_what_there_is() {
+        let defaults = options("");
+        assert_eq!(defaults.expected(Name::Conference, 9, (20, 25)), (9, 9));
+        assert_eq!(defaults.expected(Name::Conference, 49, (20, 25)), (20, 25));
+        assert_eq!(defaults.expected(Name::AudioRoom, 3, (20, 25)), (3, 0));
+        assert_eq!(options("--api whip").expected(Name::Classroom, 3, (20, 25)), (1, 1));
+        assert_eq!(options("--silent").expected(Name::Webinar, 3, (20, 25)), (0, 0));
+        assert_eq!(options("--audio-bps 0").expected(Name::Classroom, 1, (20, 25)), (0, 1));
+    }
+
+    #[test]
+    fn what_raises_the_load_is_told() {
+        let raised = Name::JoinStorm.with_load(&options(""), 250);
+        assert_eq!((raised.storm_rate(Name::JoinStorm), raised.subscribers(Name::JoinStorm)), (250, 50));
+        assert_eq!(raised.told(Name::JoinStorm)["stormRate"], 250);
+        assert_eq!(Name::Classroom.with_load(&options(""), 900).told(Name::Classroom)["subscribers"], 900);
+        assert!(options("--api whip").check(Name::Conference).is_err());
+    }
+}

@@ -75,6 +75,12 @@ impl Play {
             .for_each(|every| every.next = Some(now));
     }
 
+    /// All visitors leave.
+    pub(super) fn end(&mut self, now: Instant, stage: &mut Stage) {
+        self.away.clear();
+        self.visitors.drain(..).for_each(|(_, index)| stage.leave(now, index));
+    }
+
     pub(super) fn next(&self) -> Option<Instant> {
         let regular = [self.joins, self.changes, self.presence].into_iter().flatten().filter_map(|every| every.next);
         let fronts = [self.visitors.front(), self.away.front()].into_iter().flatten().map(|(at, _)| *at);
@@ -86,11 +92,11 @@ impl Play {
     }
 
     pub(super) fn turn(&mut self, now: Instant, stage: &mut Stage, cast: &mut Cast) {
-        while let Some((_, index)) = self.visitors.pop_front_if(|(until, _)| *until <= now) {
+        while let Some(index) = pop_due(&mut self.visitors, now) {
             self.away.retain(|(_, away)| *away != index);
             stage.leave(now, index);
         }
-        while let Some((_, index)) = self.away.pop_front_if(|(until, _)| *until <= now) {
+        while let Some(index) = pop_due(&mut self.away, now) {
             stage.resume(now, index);
         }
         for _ in 0..self.joins.as_mut().map_or(0, |every| every.due(now)) {
@@ -142,4 +148,9 @@ impl Play {
             raised => participant.request("set", json!({"attributes": {"hand": raised == 1}})),
         });
     }
+}
+
+fn pop_due(queue: &mut VecDeque<(Instant, usize)>, now: Instant) -> Option<usize> {
+    queue.front().filter(|(at, _)| *at <= now)?;
+    queue.pop_front().map(|(_, index)| index)
 }

@@ -115,7 +115,8 @@ impl Director for Script {
             }
             Step::Measuring { until } if now >= until => {
                 stage.set_phase(Phase::Settling);
-                (self.step, self.next) = (Step::Settling, Some(now + Stage::settling()));
+                self.play.end(now, stage);
+                (self.step, self.next) = (Step::Settling, Some(now + self.cast.name.settling()));
             }
             Step::Measuring { until } => {
                 self.play.turn(now, stage, &mut self.cast);
