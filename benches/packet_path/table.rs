@@ -1,6 +1,6 @@
 //! The engine beside the floor of the same run.
 use crate::heap;
-use loadtest::floor::{Cost, Floor, FloorPlan, Meter, Receivers, Spent, Work, thread_cpu};
+use loadtest::floor::{Chill, Cost, Floor, FloorPlan, Meter, Receivers, Spent, Work, thread_cpu};
 use loadtest::rig::{Counting, FRAME, Rig, RigPlan, Sending};
 
 /// How often each of them has its turn.
@@ -32,15 +32,23 @@ struct Row {
 pub fn print() -> Result<(), String> {
     println!("\nNanoseconds of CPU for each packet that goes out, the best of {TURNS} turns (mean).");
     println!("  seal, floor: a bare loop, the same packets to as many sockets of loopback, which are read with GRO.");
-    println!("  flush: the engine, into a sink that counts. in + out: received, flushed and sent.\n");
+    println!("  flush: the engine, into a sink that counts. in + out: received, flushed and sent.");
+    println!("  cold: between frames something else has been through the caches, as in a real call.\n");
     println!(
         "{:<24} {:>15} {:>15} {:>6}   {:>15} {:>15} {:>6}  {:>11}",
         "", "seal", "flush", "ratio", "floor", "in + out", "ratio", "allocations"
     );
-    for (subscribers, media) in
-        [(1, Media::Video), (50, Media::Video), (300, Media::Video), (1_000, Media::Video), (200, Media::Audio)]
-    {
-        let row = measure(subscribers, media)?;
+    for (subscribers, media, cold) in [
+        (1, Media::Video, false),
+        (50, Media::Video, false),
+        (300, Media::Video, false),
+        (1_000, Media::Video, false),
+        (200, Media::Audio, false),
+        (300, Media::Video, true),
+        (1_000, Media::Video, true),
+        (200, Media::Audio, true),
+    ] {
+        let row = measure(subscribers, media, cold)?;
         let both = |cost: Cost| format!("{:.0} ({:.0})", cost.best_cpu_nanos, cost.cpu_nanos);
         let ratio = |above: Cost, below: Cost| above.best_cpu_nanos / below.best_cpu_nanos;
         println!(
@@ -64,13 +72,13 @@ pub fn print() -> Result<(), String> {
     Ok(())
 }
 
-fn measure(subscribers: usize, media: Media) -> Result<Row, String> {
+fn measure(subscribers: usize, media: Media, cold: bool) -> Result<Row, String> {
     let (burst, packet_len, name) = match media {
         Media::Video => (6, 1_150, "video"),
         Media::Audio => (1, 100, "audio"),
     };
-    let rounds = (PACKETS / (subscribers * burst)).clamp(10, 1_000);
-    let plan = FloorPlan { subscribers, burst, packet_len, rounds, threads: false, ..FloorPlan::default() };
+    let rounds = (PACKETS / (subscribers * burst)).clamp(10, if cold { 30 } else { 1_000 });
+    let plan = FloorPlan { subscribers, burst, packet_len, rounds, cold, threads: false, ..FloorPlan::default() };
     let mut floor = Floor::new(&plan)?;
     let mut engine = Side::new(&plan, media)?;
     let [mut seal, mut flush, mut floor_cost, mut sent] = [Meter::default(); 4];
@@ -81,7 +89,7 @@ fn measure(subscribers: usize, media: Media) -> Result<Row, String> {
         sent.add(engine.send(rounds)?);
     }
     Ok(Row {
-        name: format!("{name} to {subscribers}"),
+        name: format!("{name} to {subscribers}{}", if cold { ", cold" } else { "" }),
         seal: seal.cost(),
         flush: flush.cost(),
         floor: floor_cost.cost(),
@@ -98,6 +106,7 @@ struct Side {
     burst: u64,
     receivers: Receivers,
     sink: Sending,
+    chill: Option<Chill>,
     lost: u64,
 }
 
@@ -107,7 +116,8 @@ impl Side {
         let rig_plan = RigPlan { subscribers: plan.subscribers, ..RigPlan::video(plan.subscribers) };
         let rig = Rig::at(rig_plan, |n| receivers.addresses()[n])?;
         let sink = Sending::new().map_err(|e| format!("a socket: {e}"))?;
-        Ok(Self { rig, media, burst: plan.burst as u64, receivers, sink, lost: 0 })
+        let chill = plan.cold.then(Chill::default);
+        Ok(Self { rig, media, burst: plan.burst as u64, receivers, sink, chill, lost: 0 })
     }
 
     fn arrive(&mut self) -> Vec<Vec<u8>> {
@@ -115,6 +125,12 @@ impl Side {
         match self.media {
             Media::Video => self.rig.publisher.video_frame(false),
             Media::Audio => vec![self.rig.publisher.audio_packet()],
+        }
+    }
+
+    fn cool(&mut self) {
+        if let Some(chill) = &mut self.chill {
+            chill.evict();
         }
     }
 
@@ -128,6 +144,7 @@ impl Side {
         for _ in 0..rounds {
             let arrived = self.arrive();
             self.rig.receive(&arrived);
+            self.cool();
             let before = thread_cpu();
             self.rig.engine.flush(self.rig.now, &mut Counting::default());
             spent.cpu += thread_cpu().saturating_sub(before);
@@ -141,6 +158,7 @@ impl Side {
         let mut spent = Spent::default();
         for _ in 0..rounds {
             let arrived = self.arrive();
+            self.cool();
             let before = thread_cpu();
             self.rig.deliver(&arrived, &mut self.sink);
             spent.cpu += thread_cpu().saturating_sub(before);

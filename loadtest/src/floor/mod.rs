@@ -14,6 +14,11 @@ use sender::Sender;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
+/// Bytes that evict everything else: the last level has some tens of MiB.
+const CHILL: usize = 96 << 20;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// What to send, and how.
 #[derive(Clone, Debug, PartialEq, clap::Args, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,6 +42,9 @@ pub struct FloorPlan {
     /// caches go cold, so a paced floor is the higher one.
     #[arg(long, default_value_t = 0)]
     pub interval_ms: u64,
+    /// Before each round other things pass through the processor's caches, as they do between the frames of a real call.
+    #[arg(long)]
+    pub cold: bool,
     /// Receivers take what one call sent as one buffer (UDP_GRO). Over loopback the kernel then never cuts it into datagrams,
     /// which is as if a network card did that.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
@@ -57,6 +65,7 @@ impl Default for FloorPlan {
             rounds: 100,
             repeats: 5,
             interval_ms: 0,
+            cold: false,
             gro: true,
             threads: true,
         }
@@ -201,6 +210,7 @@ impl Meter {
 pub struct Floor {
     rounds: usize,
     interval: Duration,
+    chill: Option<Chill>,
     receivers: Receivers,
     sender: Sender,
     sent: u64,
@@ -213,7 +223,8 @@ impl Floor {
         let receivers = Receivers::start(plan)?;
         let sender = Sender::new(plan, receivers.addresses())?;
         let interval = Duration::from_millis(plan.interval_ms);
-        let mut floor = Self { rounds: 1, interval, receivers, sender, sent: 0, lost: 0 };
+        let chill = plan.cold.then(Chill::default);
+        let mut floor = Self { rounds: 1, interval, chill, receivers, sender, sent: 0, lost: 0 };
         floor.repeat(Work::SealAndSend)?;
         floor.rounds = plan.rounds;
         Ok(floor)
@@ -229,6 +240,9 @@ impl Floor {
         let mut spent = Spent::default();
         let mut next = Instant::now();
         for _ in 0..self.rounds {
+            if let Some(chill) = &mut self.chill {
+                chill.evict();
+            }
             let (wall, cpu) = (Instant::now(), thread_cpu());
             let sent = self.sender.round(work)?;
             spent.cpu += thread_cpu().saturating_sub(cpu);
@@ -240,6 +254,23 @@ impl Floor {
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         Ok(spent)
+    }
+}
+
+/// More memory than caches hold.
+pub struct Chill(Vec<u64>);
+
+impl Default for Chill {
+    fn default() -> Self {
+        Self(vec![1; CHILL / size_of::<u64>()])
+    }
+}
+
+impl Chill {
+    /// Goes through it, so that nothing else is left in the caches.
+    pub fn evict(&mut self) {
+        self.0.iter_mut().step_by(LINE / size_of::<u64>()).for_each(|word| *word = word.wrapping_mul(3));
+        std::hint::black_box(&self.0);
     }
 }
 
