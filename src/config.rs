@@ -69,6 +69,8 @@ pub struct Limits {
     pub tracks: usize,
     pub audio_slots: usize,
     pub video_slots: usize,
+    /// All retransmission histories together.
+    pub history_bytes: usize,
     pub signal: signal::Limits,
 }
 
@@ -192,9 +194,10 @@ impl Check {
         let frame_bytes = b("max-frame", 64 << 10..=16 << 20, 256 << 10);
         let sdp_bytes = b("max-sdp", 16 << 10..=16 << 20, 240 << 10);
         let queue_bytes = b("queue-bytes", 64 << 10..=1 << 30, 1 << 20);
+        let history_bytes = b("history-bytes", 1 << 20..=1 << 40, 512 << 20);
         let outbox = OutboxLimits { messages, bytes: queue_bytes };
         let signal = signal::Limits { frame_bytes, sdp_bytes, sockets, connections, outbox };
-        Limits { rooms, participants, full_presence, tracks, audio_slots, video_slots, signal }
+        Limits { rooms, participants, full_presence, tracks, audio_slots, video_slots, history_bytes, signal }
     }
 
     fn access(&mut self, http: Option<SocketAddr>) -> Access {

@@ -6,6 +6,7 @@ use crate::peer::LocalIdentity;
 use crate::peer::sdp::SdpLimits;
 use crate::room::messages::IceServer;
 use crate::room::{IdSource, Room, RoomLimits, RoomSettings};
+use crate::rtp::history::HistoryBudget;
 use crate::signal::hub::{Hub, MakeRoom};
 use crate::signal::names::RoomName;
 use crate::signal::{self, Signal};
@@ -64,7 +65,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let fingerprint = identity.fingerprint().clone();
 
     let (events, events_rx) = mpsc::channel(EVENT_QUEUE);
-    let shards = ShardsConfig { sockets, identity, seed: rand::random(), events };
+    let histories = HistoryBudget::new(config.limits.history_bytes);
+    let shards = ShardsConfig { sockets, identity, seed: rand::random(), histories, events };
     let shards = net::spawn(shards).map_err(|e| one(format!("the media threads: {e}")))?;
     let addresses = shards.first().map(|shard| Arc::clone(&shard.addresses)).unwrap_or_default();
     let gso_segments = shards.iter().map(|shard| shard.gso_segments).min().unwrap_or(1);

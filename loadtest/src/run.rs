@@ -204,6 +204,8 @@ impl Watch {
             unsent: ending.unsent,
             packets_due: ending.packets_due,
             packets_sent: ending.packets_sent,
+            packets_acknowledged: ending.packets_acknowledged,
+            packets_missed: ending.packets_missed,
             packets_received: ending.packets_received,
             emulated_losses_down: ending.emulated_losses.0,
             emulated_losses_up: ending.emulated_losses.1,

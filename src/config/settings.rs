@@ -152,6 +152,13 @@ pub(super) const SETTINGS: &[Setting] = &[
         "1MiB",
         "Bytes that may wait for a slow client before it is cut off (4408)",
     ),
+    row(
+        LIMITS,
+        "history-bytes",
+        One("BYTES"),
+        "512MiB",
+        "Bytes of packets kept for retransmission, of all streams together. At the limit, less far back is kept",
+    ),
 ];
 
 impl Setting {

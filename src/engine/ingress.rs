@@ -299,7 +299,7 @@ impl Engine {
         let entry = self.streams.vacant_entry();
         let stream = entry.key();
         let key = StreamKey { index: stream as u32, generation };
-        let mut new = ReceiveStream::new(now, key, media, header.ssrc, codec, nack);
+        let mut new = ReceiveStream::new(now, key, media, header.ssrc, codec, nack, &self.histories);
         new.rid = rid;
         entry.insert(new);
         self.peers[index].ssrcs.push((header.ssrc, Source::Media(stream)));

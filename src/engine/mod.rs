@@ -32,6 +32,7 @@ use crate::ids::{PeerId, RoomId, ShardId, TrackId};
 use crate::metrics::{DropReason, ShardMetrics};
 use crate::peer::LocalIdentity;
 use crate::rtp::codec::{Codec, Kind};
+use crate::rtp::history::HistoryBudget;
 use peer::Peer;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -81,8 +82,10 @@ pub struct Engine {
     ufrags: HashMap<Box<str>, Place>,
     shard: ShardId,
     /// What each shard is to have after this turn; none if this one is alone.
+    #[expect(clippy::vec_box, reason = "a batch goes to another thread as it is, and an empty one takes its place")]
     relays: Vec<Box<RelayBatch>>,
     streams: Slab<ReceiveStream>,
+    histories: HistoryBudget,
     generation: u32,
     tracks: Slab<Track>,
     track_ids: FxHashMap<TrackId, usize>,
@@ -184,6 +187,7 @@ impl Engine {
             shard: ShardId(0),
             relays: Vec::new(),
             streams: Slab::new(),
+            histories: HistoryBudget::default(),
             generation: 0,
             tracks: Slab::new(),
             track_ids: FxHashMap::default(),

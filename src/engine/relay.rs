@@ -14,6 +14,7 @@ use crate::metrics::DropReason;
 use crate::peer::Path;
 use crate::rtp::SeqNo;
 use crate::rtp::codec::{Codec, Kind};
+use crate::rtp::history::HistoryBudget;
 use std::time::Instant;
 
 /// Media and datagrams that one batch may carry. Beyond it packets are dropped, by name.
@@ -155,6 +156,12 @@ impl Engine {
     pub fn on_shard(mut self, shard: ShardId, shards: usize) -> Self {
         self.shard = shard;
         self.relays = (0..shards).map(|_| Box::new(RelayBatch::new(shard))).collect();
+        self
+    }
+
+    /// The memory that its histories share with those of other shards.
+    pub fn within(mut self, histories: HistoryBudget) -> Self {
+        self.histories = histories;
         self
     }
 
@@ -351,7 +358,8 @@ impl Engine {
         let entry = self.streams.vacant_entry();
         let at = entry.key();
         let key = StreamKey { index: at as u32, generation };
-        entry.insert(ReceiveStream::mirror(now, key, section.stream, section.codec, section.rid.clone(), track));
+        let (origin, rid) = (section.stream, section.rid.clone());
+        entry.insert(ReceiveStream::mirror(now, key, origin, section.codec, rid, track, &self.histories));
         self.tracks[track].streams.push(at);
         at
     }

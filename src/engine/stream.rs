@@ -6,7 +6,7 @@ use crate::peer::srtp::SsrcState;
 use crate::rtp::clock::StreamClock;
 use crate::rtp::codec::{Codec, Kind};
 use crate::rtp::dd::Structures;
-use crate::rtp::history::{History, HistoryLimits};
+use crate::rtp::history::{History, HistoryBudget, HistoryLimits};
 use crate::rtp::packet::PacketInfo;
 use crate::rtp::receiver::{NackGenerator, ReceptionStats};
 use crate::rtp::{SeqExtender, SeqNo, Ssrc};
@@ -63,8 +63,20 @@ pub(super) struct StoredInfo {
 }
 
 impl ReceiveStream {
-    pub fn new(now: Instant, key: StreamKey, media: usize, ssrc: Ssrc, codec: Codec, nack: bool) -> Self {
+    pub fn new(
+        now: Instant,
+        key: StreamKey,
+        media: usize,
+        ssrc: Ssrc,
+        codec: Codec,
+        nack: bool,
+        budget: &HistoryBudget,
+    ) -> Self {
         let kind = codec.kind();
+        let limits = match kind {
+            Kind::Video => VIDEO_HISTORY,
+            Kind::Audio => AUDIO_HISTORY,
+        };
         Self {
             key,
             origin: None,
@@ -76,10 +88,7 @@ impl ReceiveStream {
             codec,
             srtp: SsrcState::default(),
             extender: SeqExtender::new(),
-            history: History::new(match kind {
-                Kind::Video => VIDEO_HISTORY,
-                Kind::Audio => AUDIO_HISTORY,
-            }),
+            history: History::within(limits, budget.clone()),
             reception: ReceptionStats::new(codec.clock_rate()),
             nack: nack.then(NackGenerator::default),
             clock: StreamClock::new(codec.clock_rate()),
@@ -105,9 +114,10 @@ impl ReceiveStream {
         codec: Codec,
         rid: Option<Rid>,
         track: usize,
+        budget: &HistoryBudget,
     ) -> Self {
         // Its SSRC is the publisher's affair: nothing is received or reported here.
-        let plain = Self::new(now, key, usize::MAX, Ssrc(0), codec, false);
+        let plain = Self::new(now, key, usize::MAX, Ssrc(0), codec, false, budget);
         Self { origin: Some(origin), rid, track: Some(track), ..plain }
     }
 

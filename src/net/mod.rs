@@ -9,6 +9,7 @@ use crate::engine::{Command, Engine, Event};
 use crate::ids::ShardId;
 use crate::metrics::ShardMetrics;
 use crate::peer::LocalIdentity;
+use crate::rtp::history::HistoryBudget;
 use relay::{Inbox, Neighbours};
 use socket::{Socket, SocketSink};
 use std::future::poll_fn;
@@ -38,6 +39,8 @@ pub struct ShardsConfig {
     pub identity: LocalIdentity,
     /// Seeds the engines' random numbers (first sequence numbers, hashing of addresses).
     pub seed: u64,
+    /// What retransmission histories may take, of all shards together.
+    pub histories: HistoryBudget,
     /// Where events go. When it is full, events wait in the shard and nothing is lost.
     pub events: mpsc::Sender<(ShardId, Event)>,
 }
@@ -77,6 +80,7 @@ pub fn spawn(config: ShardsConfig) -> std::io::Result<Vec<ShardHandle>> {
         let seed = config.seed.wrapping_add(index as u64);
         let identity = config.identity.clone();
         let engine = Engine::new(Instant::now(), ntp_now(), seed, identity, Arc::clone(&metrics), gso_segments);
+        let engine = engine.within(config.histories.clone());
         let shard = Shard {
             id,
             engine: if shards > 1 { engine.on_shard(id, shards) } else { engine },

@@ -4,6 +4,8 @@
 //! double while they turn around faster than [`WANTED_AGE`], up to the limits: that growth is the only allocation.
 use super::SeqNo;
 use crate::metrics::DropReason;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// How long packets are kept if the limits allow: longer than any retransmission is of use.
@@ -19,6 +21,48 @@ pub struct HistoryLimits {
     pub bytes: usize,
 }
 
+/// Bytes that all histories together may take; shared by those that it was cloned for. What a history begins with is not refused
+/// (their number is bounded by others), growing is: retransmissions then reach less far back.
+#[derive(Clone, Debug)]
+pub struct HistoryBudget(Arc<Budget>);
+
+#[derive(Debug)]
+struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl HistoryBudget {
+    /// `limit` in bytes.
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Budget { limit, used: AtomicUsize::new(0) }))
+    }
+
+    /// Bytes taken now.
+    pub fn used(&self) -> usize {
+        self.0.used.load(Relaxed)
+    }
+
+    fn take(&self, bytes: usize) {
+        self.0.used.fetch_add(bytes, Relaxed);
+    }
+
+    fn try_take(&self, bytes: usize) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.0.limit);
+        self.0.used.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.used.fetch_sub(bytes, Relaxed);
+    }
+}
+
+impl Default for HistoryBudget {
+    fn default() -> Self {
+        Self::new(usize::MAX)
+    }
+}
+
 /// A packet that is kept: its bytes, when it came, and what was noted of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stored<'a, M> {
@@ -31,6 +75,7 @@ pub struct Stored<'a, M> {
 #[derive(Debug)]
 pub struct History<M> {
     limits: HistoryLimits,
+    budget: HistoryBudget,
     /// By the low bits of the sequence number.
     index: Vec<Option<Entry<M>>>,
     ring: Vec<u8>,
@@ -55,13 +100,22 @@ struct Entry<M> {
 }
 
 impl<M: Copy> History<M> {
+    const ENTRY: usize = size_of::<Option<Entry<M>>>();
+
     pub fn new(limits: HistoryLimits) -> Self {
+        Self::within(limits, HistoryBudget::default())
+    }
+
+    /// It takes what it needs from `budget`.
+    pub fn within(limits: HistoryLimits, budget: HistoryBudget) -> Self {
         let limits = HistoryLimits {
             packets: limits.packets.clamp(FIRST_PACKETS, 1 << 16).next_power_of_two(),
             bytes: limits.bytes.clamp(FIRST_BYTES, 1 << 30).next_power_of_two(),
         };
+        budget.take(FIRST_BYTES + FIRST_PACKETS * Self::ENTRY);
         Self {
             limits,
+            budget,
             index: vec![None; FIRST_PACKETS],
             ring: vec![0; FIRST_BYTES],
             head: 0,
@@ -109,7 +163,7 @@ impl<M: Copy> History<M> {
             match &self.index[self.slot(seq)] {
                 Some(old) if old.seq == seq => return Err(DropReason::Duplicate),
                 Some(old) if old.seq > seq => return Err(DropReason::TooOld),
-                Some(old) if self.wants(old, at) && self.index.len() < self.limits.packets => self.grow_index(),
+                Some(old) if self.wants(old, at) && self.may_grow_index() => self.grow_index(),
                 _ => break,
             }
         }
@@ -141,7 +195,7 @@ impl<M: Copy> History<M> {
 
     /// Bytes that this history takes now.
     pub fn memory(&self) -> usize {
-        self.ring.len() + self.index.len() * size_of::<Option<Entry<M>>>()
+        self.ring.len() + self.index.len() * Self::ENTRY
     }
 
     fn entry(&self, seq: SeqNo) -> Option<&Entry<M>> {
@@ -161,7 +215,7 @@ impl<M: Copy> History<M> {
     fn turn(&mut self) {
         let age = self.turn_started.zip(self.latest).map(|(start, end)| end.saturating_duration_since(start));
         let too_fast = age.is_some_and(|age| age < WANTED_AGE);
-        if too_fast && self.ring.len() < self.limits.bytes {
+        if too_fast && self.ring.len() < self.limits.bytes && self.budget.try_take(self.ring.len()) {
             // The head is a multiple of the old length. What lies before it keeps its remainder, or has it raised by the old
             // length: twice the same bytes serve both.
             self.floor = self.floor.max(self.head.saturating_sub(self.ring.len() as u64));
@@ -172,12 +226,22 @@ impl<M: Copy> History<M> {
         }
     }
 
+    fn may_grow_index(&self) -> bool {
+        self.index.len() < self.limits.packets && self.budget.try_take(self.index.len() * Self::ENTRY)
+    }
+
     fn grow_index(&mut self) {
         let grown = vec![None; self.index.len() * 2];
         for entry in std::mem::replace(&mut self.index, grown).into_iter().flatten() {
             let slot = self.slot(entry.seq);
             self.index[slot] = Some(entry);
         }
+    }
+}
+
+impl<M> Drop for History<M> {
+    fn drop(&mut self) {
+        self.budget.give_back(self.ring.len() + self.index.len() * size_of::<Option<Entry<M>>>());
     }
 }
 
@@ -268,6 +332,24 @@ mod tests {
         assert_eq!(h.reserve(16 << 10).len(), 16 << 10);
         assert_eq!(h.commit(SeqNo(0), usize::MAX, start(), ()), Ok(()));
         assert_eq!(h.packet(SeqNo(0)).unwrap().bytes.len(), 16 << 10);
+    }
+
+    #[test]
+    fn all_of_them_stay_within_their_budget() {
+        let (limits, t) = (HistoryLimits { packets: 4096, bytes: 2 << 20 }, start());
+        let budget = HistoryBudget::new(1 << 20);
+        let mut histories: Vec<History<u64>> = (0..4).map(|_| History::within(limits, budget.clone())).collect();
+        for n in 0..4_000 {
+            for h in &mut histories {
+                put(h, SeqNo(n), 1000, t + Duration::from_micros(n * 2667)).unwrap();
+            }
+        }
+        let used: usize = histories.iter().map(History::memory).sum();
+        assert_eq!(budget.used(), used);
+        assert!((512 << 10..=1 << 20).contains(&used), "{used}");
+        assert!(histories.iter().all(|h| intact(h, SeqNo(3_999), 1000)));
+        histories.clear();
+        assert_eq!(budget.used(), 0);
     }
 
     #[derive(Clone, Debug)]

@@ -279,6 +279,9 @@ pub struct GeneratorFigures {
     /// Media packets that publishers were to send by the clock, and those that they sent, repairs not counted.
     pub packets_due: u64,
     pub packets_sent: u64,
+    /// Of all that was sent, what the server's transport-wide feedback says of that it came, and that it did not (or not yet).
+    pub packets_acknowledged: u64,
+    pub packets_missed: u64,
     pub packets_received: u64,
     /// bad-network: datagrams that the emulated network took away, on the way to clients and on the way from them.
     pub emulated_losses_down: u64,

@@ -11,10 +11,19 @@ const CM_TAG: usize = 10;
 const INDEX_WORD: usize = 4;
 
 /// The session keys of one direction, of RTP or of RTCP.
-#[expect(clippy::large_enum_variant, reason = "the large variant is the common one, and one more pointer is not free")]
 pub(super) enum Cipher {
-    Gcm { key: LessSafeKey, salt: [u8; 12] },
-    Cm { key: EncryptingKey, salt: [u8; 14], auth: hmac::Key },
+    Gcm {
+        key: LessSafeKey,
+        salt: [u8; 12],
+    },
+    /// In a box: it has 1,750 bytes, and hardly anybody uses it, while each peer has four of these.
+    Cm(Box<CounterMode>),
+}
+
+pub(super) struct CounterMode {
+    key: EncryptingKey,
+    salt: [u8; 14],
+    auth: hmac::Key,
 }
 
 /// Derives the session keys of RTP and of RTCP (RFC 3711 section 4.3, with a key derivation rate of zero).
@@ -42,7 +51,8 @@ impl Cipher {
                 expand(&prf, salt, labels[1], &mut auth)?;
                 expand(&prf, salt, labels[2], &mut session_salt)?;
                 let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &auth);
-                Some(Cipher::Cm { key: counter_mode(session_key)?, salt: session_salt, auth })
+                let key = counter_mode(session_key)?;
+                Some(Cipher::Cm(Box::new(CounterMode { key, salt: session_salt, auth })))
             }
         }
     }
@@ -68,7 +78,7 @@ impl Cipher {
                 let nonce = rtp_nonce(salt, ssrc, seq);
                 key.seal_out_of_place_scatter(nonce, Aad::from(header), payload, sealed, &[], tag).ok()
             }
-            Cipher::Cm { .. } => {
+            Cipher::Cm(_) => {
                 body.get_mut(..payload.len())?.copy_from_slice(payload);
                 self.seal_rtp_in_place(ssrc, seq, header, body, payload.len())
             }
@@ -91,7 +101,8 @@ impl Cipher {
                 let sealed = key.seal_in_place_separate_tag(nonce, Aad::from(header), payload).ok()?;
                 tag.copy_from_slice(sealed.as_ref());
             }
-            Cipher::Cm { key, salt, auth } => {
+            Cipher::Cm(keys) => {
+                let CounterMode { key, salt, auth } = &**keys;
                 keystream(key, rtp_counter(salt, ssrc, seq), payload)?;
                 let full = cm_tag(auth, &[header, payload, &rollover(seq)]);
                 tag.copy_from_slice(full.as_ref().get(..CM_TAG)?);
@@ -108,7 +119,8 @@ impl Cipher {
                 let nonce = rtp_nonce(salt, ssrc, seq);
                 key.open_separate_gather(nonce, Aad::from(header), payload, tag, out).ok()
             }
-            Cipher::Cm { key, salt, auth } => {
+            Cipher::Cm(keys) => {
+                let CounterMode { key, salt, auth } = &**keys;
                 let full = cm_tag(auth, &[header, payload, &rollover(seq)]);
                 verify_slices_are_equal(full.as_ref().get(..CM_TAG)?, tag).ok()?;
                 out.copy_from_slice(payload);
@@ -131,7 +143,8 @@ impl Cipher {
                 key.seal_out_of_place_scatter(rtcp_nonce(salt, ssrc, index), aad, payload, body, &[], tag).ok()?;
                 index_word.copy_from_slice(&word);
             }
-            Cipher::Cm { key, salt, auth } => {
+            Cipher::Cm(keys) => {
+                let CounterMode { key, salt, auth } = &**keys;
                 let (index_word, tag) = trailer.split_at_mut_checked(INDEX_WORD)?;
                 body.copy_from_slice(payload);
                 keystream(key, rtcp_counter(salt, ssrc, index), body)?;
@@ -147,7 +160,7 @@ impl Cipher {
     pub(super) fn rtcp_index_word(&self, packet: &[u8]) -> Option<u32> {
         let from_end = match self {
             Cipher::Gcm { .. } => INDEX_WORD,
-            Cipher::Cm { .. } => INDEX_WORD + CM_TAG,
+            Cipher::Cm(_) => INDEX_WORD + CM_TAG,
         };
         let start = packet.len().checked_sub(from_end)?;
         be32(packet.get(start..start + INDEX_WORD)?)
@@ -173,7 +186,8 @@ impl Cipher {
                     body.copy_from_slice(payload);
                 }
             }
-            Cipher::Cm { key, salt, auth } => {
+            Cipher::Cm(keys) => {
+                let CounterMode { key, salt, auth } = &**keys;
                 let full = cm_tag(auth, &[sealed, &word.to_be_bytes()]);
                 verify_slices_are_equal(full.as_ref().get(..CM_TAG)?, trailer.get(INDEX_WORD..)?).ok()?;
                 body.copy_from_slice(payload);
