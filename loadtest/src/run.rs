@@ -7,7 +7,7 @@ use loadtest::report::model::{
 };
 use loadtest::report::verdict;
 use loadtest::scenario::{Name, Options, Script};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -64,6 +64,7 @@ pub fn run(
         machine,
         scenario,
         thresholds,
+        interrupted: stop.load(Ordering::Relaxed),
         server: watch.figures(server, &idle),
         ..LoadResult::default()
     };

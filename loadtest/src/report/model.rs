@@ -27,6 +27,8 @@ pub struct LoadResult {
     /// None for a server of which nothing but its media is known.
     pub server: Option<ServerFigures>,
     pub generator: GeneratorFigures,
+    /// It was stopped (Ctrl-C) before its end.
+    pub interrupted: bool,
     /// What `--find-limit` found. All else is then of the highest load that was carried.
     pub limit: Option<Limit>,
     pub verdict: Verdict,
