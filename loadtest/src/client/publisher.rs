@@ -343,7 +343,8 @@ impl Publisher {
                 Rtcp::TransportFeedback(feedback) => {
                     self.stats.feedbacks += 1;
                     for (_, arrival) in feedback.arrivals() {
-                        let count = if arrival.is_some() { &mut self.stats.acknowledged } else { &mut self.stats.missed };
+                        let count =
+                            if arrival.is_some() { &mut self.stats.acknowledged } else { &mut self.stats.missed };
                         *count += 1;
                     }
                 }
