@@ -141,7 +141,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         LIMITS,
         "max-sockets-per-address",
         One("N"),
-        "2000",
+        "10000",
         "Open WebSockets from one address (of IPv6: from one /64 network). Loopback has no bound, for a proxy on this machine",
     ),
     row(LIMITS, "max-connections", One("N"), "10000", "Open TCP connections, WebSockets not counted"),
