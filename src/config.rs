@@ -188,6 +188,7 @@ impl Check {
         let full_presence = n("full-presence", 1..=10_000, 100);
         let (tracks, sockets) = (n("max-tracks", 1..=100, 16), n("max-sockets", 1..=1_000_000, 10_000));
         let (audio_slots, video_slots) = (n("max-audio-slots", 0..=100, 20), n("max-video-slots", 0..=100, 25));
+        let sockets_per_address = n("max-sockets-per-address", 1..=1_000_000, 10_000);
         let connections = n("max-connections", 1..=1_000_000, 10_000);
         let messages = n("queue-messages", 16..=100_000, 256);
         let mut b = |name, range, default| self.one(name, |text| bytes(text, range)).unwrap_or(default);
@@ -196,7 +197,7 @@ impl Check {
         let queue_bytes = b("queue-bytes", 64 << 10..=1 << 30, 1 << 20);
         let history_bytes = b("history-bytes", 1 << 20..=1 << 40, 512 << 20);
         let outbox = OutboxLimits { messages, bytes: queue_bytes };
-        let signal = signal::Limits { frame_bytes, sdp_bytes, sockets, connections, outbox };
+        let signal = signal::Limits { frame_bytes, sdp_bytes, sockets, sockets_per_address, connections, outbox };
         Limits { rooms, participants, full_presence, tracks, audio_slots, video_slots, history_bytes, signal }
     }
 

@@ -6,12 +6,12 @@ mod run;
 mod server;
 
 use clap::Parser;
-use loadtest::report::limit::{self, Controller, StepResult};
+use loadtest::report::limit::{self, Controller};
 use loadtest::report::model::{LoadResult, Thresholds};
 use loadtest::report::output::ReportArgs;
 use loadtest::report::view::View;
 use loadtest::scenario::{Name, Options};
-use server::Server;
+use server::{Server, Started};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,8 +58,9 @@ fn main() -> ExitCode {
     }
     let args = Args::parse();
     let stop = Arc::new(AtomicBool::new(false));
-    watch_signals(&stop);
-    match load(&args, &stop) {
+    let started = Started::default();
+    watch_signals(&stop, &started);
+    match load(&args, &stop, &started) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("{error}");
@@ -68,13 +69,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(args: &Args, stop: &Arc<AtomicBool>) -> Result<u8, String> {
+fn load(args: &Args, stop: &Arc<AtomicBool>, started: &Started) -> Result<u8, String> {
     let output = args.report.clone().open()?;
     let mut view = View::stderr();
     let mut play = |options: &Options, thresholds: Thresholds| {
         let mut server = match &args.server {
             Some(url) => Server::find(url, args.server_pid)?,
-            None => Server::start(&args.server_arg)?,
+            None => Server::start(&args.server_arg, started)?,
         };
         let expected = args.scenario.expected_time(options).as_millis() as u64;
         view.begin(&format!("{}: {}", args.scenario.text(), args.scenario.summary(options)), expected);
@@ -111,48 +112,33 @@ fn find_limit(
         _ => args.options.subscribers(name),
     };
     let mut controller = Controller::new(name.unit(), start.into(), args.max_load);
-    let mut best: Option<LoadResult> = None;
-    while let Some(step) = controller.next().filter(|_| !stop.load(Ordering::Relaxed)) {
+    while let Some(step) = controller.next() {
         let result = play(&name.with_load(&args.options, step.load), args.report.thresholds(limit::thresholds()))?;
-        let outcome = StepResult::of(step, &result);
-        let better = outcome.passed && best.as_ref().is_none_or(|best| !passed(best) || load_of(best) < step.load);
-        if better || best.is_none() {
-            best = Some(result);
+        if stop.load(Ordering::Relaxed) {
+            break;
         }
-        controller.finished(outcome);
+        controller.take(step, result);
     }
-    let mut result = best.ok_or("stopped before the first step")?;
-    result.limit = Some(controller.limit());
-    Ok(result)
+    controller.into_result().ok_or_else(|| "stopped before the end of the first step".to_owned())
 }
 
-fn passed(result: &LoadResult) -> bool {
-    result.verdict.outcome == loadtest::report::model::Outcome::Clean
-}
-
-fn load_of(result: &LoadResult) -> u64 {
-    let number = |key: &str| result.scenario.options.get(key).and_then(serde_json::Value::as_u64);
-    number("stormRate").or_else(|| number("subscribers")).unwrap_or(0)
-}
-
-/// Ctrl-C and SIGTERM end the run, with its figures so far; a second one ends the program.
-fn watch_signals(stop: &Arc<AtomicBool>) {
-    let stop = Arc::clone(stop);
+/// Ctrl-C, SIGTERM and a terminal that goes end the run, with its figures so far; the second time they end the program.
+fn watch_signals(stop: &Arc<AtomicBool>, started: &Started) {
+    let (stop, started) = (Arc::clone(stop), started.clone());
     let watch = move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                return;
-            };
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+            let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds else { return };
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
                     _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
                 }
                 if stop.swap(true, Ordering::Relaxed) {
+                    started.end();
                     std::process::exit(2);
                 }
             }

@@ -7,7 +7,7 @@ use loadtest::report::model::{
 };
 use loadtest::report::verdict;
 use loadtest::scenario::{Name, Options, Script};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -64,6 +64,7 @@ pub fn run(
         machine,
         scenario,
         thresholds,
+        interrupted: stop.load(Ordering::Relaxed),
         server: watch.figures(server, &idle),
         ..LoadResult::default()
     };
@@ -204,6 +205,8 @@ impl Watch {
             unsent: ending.unsent,
             packets_due: ending.packets_due,
             packets_sent: ending.packets_sent,
+            packets_acknowledged: ending.packets_acknowledged,
+            packets_missed: ending.packets_missed,
             packets_received: ending.packets_received,
             emulated_losses_down: ending.emulated_losses.0,
             emulated_losses_up: ending.emulated_losses.1,

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const START: Duration = Duration::from_secs(10);
@@ -16,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// See the module. A server that was started here ends with this.
 pub struct Server {
     pub address: HttpAddress,
-    child: Option<Child>,
+    started: Started,
     pid: Option<u32>,
     log: Option<PathBuf>,
     /// Its media port, where it is known.
@@ -38,12 +40,27 @@ pub struct State {
 #[derive(Clone, Debug, Default)]
 struct Metrics(BTreeMap<String, f64>);
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
+/// The server that was started here, if one runs. Shared with whoever ends the program at once.
+#[derive(Clone, Default)]
+pub struct Started(Arc<Mutex<Option<Child>>>);
+
+impl Started {
+    pub fn end(&self) {
+        if let Some(mut child) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.started.end();
     }
 }
 
@@ -64,8 +81,8 @@ impl Server {
         Ok(Self::at(address, pid))
     }
 
-    /// Starts the server that was built beside this program.
-    pub fn start(extra: &[String]) -> Result<Self, String> {
+    /// Starts the server that was built beside this program, and keeps it in `started`.
+    pub fn start(extra: &[String], started: &Started) -> Result<Self, String> {
         let own = std::env::current_exe().map_err(|e| e.to_string())?;
         let program = own.with_file_name("exedra");
         if !program.exists() {
@@ -83,20 +100,22 @@ impl Server {
         let child = spawn(&program, http, udp, extra, &path)?;
         let address = HttpAddress { authority: http.to_string(), address: http, path: String::new() };
         let mut server = Self::at(address, Some(child.id()));
-        (server.child, server.log) = (Some(child), Some(path));
+        *started.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+        (server.started, server.log) = (started.clone(), Some(path));
         server.ports.insert(udp.port());
         server.wait_until_ready()?;
         Ok(server)
     }
 
     fn at(address: HttpAddress, pid: Option<u32>) -> Self {
-        Self { address, child: None, pid, log: None, ports: HashSet::new(), drops: SocketDrops::default(), last: None }
+        let (started, ports, drops) = (Started::default(), HashSet::new(), SocketDrops::default());
+        Self { address, started, pid, log: None, ports, drops, last: None }
     }
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
         let began = Instant::now();
         while self.fetch("/readyz").is_none() {
-            let ended = self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))));
+            let ended = self.started.has_ended();
             if ended || began.elapsed() > START {
                 let log = self.log.as_deref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
                 let last = log.lines().last().unwrap_or("it logged nothing");
@@ -114,7 +133,7 @@ impl Server {
 
     /// What it is called in the result.
     pub fn name(&self) -> String {
-        match self.child {
+        match self.log {
             Some(_) => format!("exedra {}", env!("CARGO_PKG_VERSION")),
             None => format!("http://{}{}", self.address.authority, self.address.path),
         }
@@ -125,8 +144,8 @@ impl Server {
     }
 
     /// False if a server that was started here has ended.
-    pub fn is_alive(&mut self) -> bool {
-        self.child.as_mut().is_none_or(|child| matches!(child.try_wait(), Ok(None)))
+    pub fn is_alive(&self) -> bool {
+        !self.started.has_ended()
     }
 
     /// What it has spent and done by now.
@@ -191,6 +210,8 @@ fn spawn(
         .args(["--http", &http.to_string(), "--udp", &udp.to_string(), "--max-participants", "10000"])
         .args(extra)
         .stdin(Stdio::null())
+        // Ctrl-C is for the load test: a server that drains would be seen as one that fails.
+        .process_group(0)
         .stderr(file.try_clone().map_err(of_log)?)
         .stdout(file)
         .spawn()

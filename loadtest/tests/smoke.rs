@@ -1,22 +1,22 @@
 //! Short runs of the whole thing against a server of this build: everybody gets everything, and the reports are there. Correctness, not speed.
 use loadtest::report::LoadResult;
 use loadtest::report::model::Outcome;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-/// Beside the load test, where it looks for it.
-fn server() -> PathBuf {
+/// The server beside the load test, where that looks for it. `cargo test --workspace` has built it; for `cargo test -p loadtest` it is built here when it is missing.
+fn build_server() {
     let loadtest = Path::new(env!("CARGO_BIN_EXE_loadtest"));
     let server = loadtest.with_file_name(format!("exedra{}", std::env::consts::EXE_SUFFIX));
-    // Cargo builds the binaries of the package under test alone.
+    if server.is_file() {
+        return;
+    }
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "exedra", "--bin", "exedra"]);
+    build.args(["build", "--quiet", "--locked", "--package", "exedra", "--bin", "exedra"]);
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
-    assert!(build.status().unwrap().success(), "the server does not build");
-    assert!(server.is_file(), "no server at {}", server.display());
-    server
+    assert!(build.status().unwrap().success() && server.is_file(), "no server at {}", server.display());
 }
 
 fn run(scenario: &str, options: &str) -> LoadResult {
@@ -55,7 +55,7 @@ fn check(scenario: &str, result: &LoadResult, told: &str) {
 
 #[test]
 fn short_runs_are_clean() {
-    server();
+    build_server();
     let classroom = run("classroom", "--subscribers 5 --duration 3");
     assert_eq!((classroom.totals.publishers, classroom.totals.video.slots), (1, 5));
     let conference = run("conference", "--subscribers 4 --duration 3 --video-bps 500000");

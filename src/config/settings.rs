@@ -137,6 +137,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     row(LIMITS, "max-frame", One("BYTES"), "256KiB", "The longest frame that a client may send on the room socket"),
     row(LIMITS, "max-sdp", One("BYTES"), "240KiB", "The longest session description"),
     row(LIMITS, "max-sockets", One("N"), "10000", "Open WebSockets"),
+    row(
+        LIMITS,
+        "max-sockets-per-address",
+        One("N"),
+        "10000",
+        "Open WebSockets from one address (of IPv6: from one /64 network). Loopback has no bound, for a proxy on this machine",
+    ),
     row(LIMITS, "max-connections", One("N"), "10000", "Open TCP connections, WebSockets not counted"),
     row(
         LIMITS,

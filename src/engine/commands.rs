@@ -269,8 +269,9 @@ impl Engine {
         }
         self.release_slot(index, slot);
         let Some(wanted) = wanted else { return };
-        self.peers[index].slots[slot].track = Some(wanted);
-        self.tracks[wanted].subscribers.push((index, slot));
+        let (shown, subscribers) = (&mut self.peers[index].slots[slot], &mut self.tracks[wanted].subscribers);
+        (shown.track, shown.place) = (Some(wanted), subscribers.len());
+        subscribers.push((index, slot));
         self.aim_slot(now, index, slot, false);
     }
 
@@ -279,10 +280,13 @@ impl Engine {
         let shown = &mut self.peers[peer].slots[slot];
         shown.told = None;
         shown.forwarder.set_target(None, false);
-        if let Some(track) = shown.track.take()
-            && let Some(track) = self.tracks.get_mut(track)
-        {
-            track.subscribers.retain(|&s| s != (peer, slot));
+        let place = shown.place;
+        let Some(track) = shown.track.take().and_then(|track| self.tracks.get_mut(track)) else { return };
+        debug_assert_eq!(track.subscribers.get(place), Some(&(peer, slot)));
+        track.subscribers.swap_remove(place);
+        // The last one stands there now.
+        if let Some(&(peer, slot)) = track.subscribers.get(place) {
+            self.peers[peer].slots[slot].place = place;
         }
     }
 

@@ -44,9 +44,13 @@ use speakers::RoomMedia;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stream::ReceiveStream;
 use timers::{Timer, Timers};
+
+/// Deadlines further away than this are put on a grid of [`COARSE_MS`].
+const COARSE_FROM: Duration = Duration::from_millis(400);
+const COARSE_MS: u64 = 50;
 
 /// Datagrams for one path, to be sent in one call where the kernel can.
 #[derive(Clone, Copy, Debug)]
@@ -290,12 +294,21 @@ impl Engine {
 
     /// Puts the peer's next deadline into the timer queue, if it is earlier than the one that stands there.
     fn arm(&mut self, now: Instant, index: usize) {
-        let Some(at) = self.deadline(now, index) else { return };
+        let Some(at) = self.deadline(now, index).map(|at| self.coarse(now, at)) else { return };
         let Some(peer) = self.peers.get_mut(index) else { return };
         if peer.armed.is_none_or(|armed| at < armed) {
             peer.armed = Some(at);
             self.timers.arm(at, Timer::Peer(index));
         }
+    }
+
+    /// What is far away may come a little later, together with others: a thousand silent peers do not wake the thread a thousand times.
+    fn coarse(&self, now: Instant, at: Instant) -> Instant {
+        if at.saturating_duration_since(now) < COARSE_FROM {
+            return at;
+        }
+        let since = at.saturating_duration_since(self.epoch.0).as_millis() as u64;
+        self.epoch.0 + Duration::from_millis((since / COARSE_MS + 1) * COARSE_MS)
     }
 
     fn random_u16(&mut self) -> u16 {

@@ -113,6 +113,8 @@ pub(super) struct Slot {
     /// Its m-line is gone; a new one may take its place.
     pub retired: bool,
     pub track: Option<usize>,
+    /// Where it stands among the track's subscribers.
+    pub place: usize,
     pub forwarder: Forwarder,
     /// Next sequence number of the RTX stream.
     pub next_repair: SeqNo,
@@ -140,6 +142,7 @@ impl Slot {
             media,
             retired: false,
             track: None,
+            place: 0,
             forwarder,
             next_repair: SeqNo(u64::from(first_repair & 0x7fff)),
             recent_repairs: VecDeque::new(),

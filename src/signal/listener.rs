@@ -1,6 +1,10 @@
 //! HTTP/1.1 over TCP, with a bound on connections and on the time that a request's head may take.
+use super::addresses::ClientAddress;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
@@ -22,8 +26,8 @@ pub(super) async fn serve(listener: TcpListener, app: Router, connections: usize
             accepted = accept(&listener, &places) => accepted,
             () = stopped(&mut stop) => return,
         };
-        if let Some((stream, place)) = accepted {
-            tokio::spawn(connection(stream, place, app.clone(), stop.clone()));
+        if let Some((stream, client, place)) = accepted {
+            tokio::spawn(connection(stream, client, place, app.clone(), stop.clone()));
         }
     }
 }
@@ -33,10 +37,13 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, ClientAddress, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, client)) => Some((stream, ClientAddress(client.ip()), place)),
         Err(error) => {
             tracing::debug!(%error, "accept");
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -45,14 +52,25 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
     }
 }
 
-async fn connection(stream: TcpStream, place: OwnedSemaphorePermit, app: Router, mut stop: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    client: ClientAddress,
+    place: OwnedSemaphorePermit,
+    app: Router,
+    mut stop: watch::Receiver<bool>,
+) {
     // Answers and frames are small and somebody waits for each.
     let _ = stream.set_nodelay(true);
+    let app = TowerToHyperService::new(app);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client);
+        app.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_headers(64)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -2,6 +2,7 @@
 //!
 //! `socket` and `whip` are the doors; each checks who comes (`auth`) and hands letters to a room (`hub`). `driver` is the
 //! task around one room.
+mod addresses;
 mod assets;
 pub mod auth;
 mod clock;
@@ -26,6 +27,7 @@ pub use socket::SUBPROTOCOL;
 
 use crate::metrics::ShardMetrics;
 use crate::room::api::HttpKind;
+use addresses::Addresses;
 use auth::Access;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
@@ -63,6 +65,8 @@ pub struct Limits {
     pub sdp_bytes: usize,
     /// Open WebSockets.
     pub sockets: usize,
+    /// Of those, from one address.
+    pub sockets_per_address: usize,
     /// TCP connections, those of WebSockets not counted once they are upgraded.
     pub connections: usize,
     /// What may wait for one WebSocket.
@@ -105,13 +109,15 @@ impl std::fmt::Debug for IceServer {
 pub struct Signal {
     settings: Arc<Settings>,
     hub: Hub,
+    addresses: Arc<Addresses>,
     shards: Arc<[Arc<ShardMetrics>]>,
 }
 
 impl Signal {
     /// `shards`: the counters of the media shards, for `/metrics`.
     pub fn new(settings: Settings, hub: Hub, shards: Vec<Arc<ShardMetrics>>) -> Self {
-        Self { settings: Arc::new(settings), hub, shards: shards.into() }
+        let addresses = Arc::new(Addresses::new(settings.limits.sockets_per_address));
+        Self { settings: Arc::new(settings), hub, addresses, shards: shards.into() }
     }
 
     /// Serves HTTP until `stop` becomes true.

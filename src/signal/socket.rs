@@ -1,4 +1,5 @@
 //! `GET /v1/room`: one WebSocket, from its `hello` to its close frame.
+use super::addresses::{ClientAddress, Place};
 use super::auth::Visitor;
 use super::clock;
 use super::close::{self, CloseCode};
@@ -42,12 +43,18 @@ pub(super) async fn upgrade(State(signal): State<Signal>, request: axum::extract
             .retry_after(5)
             .into_response();
     };
+    let client = request.extensions().get::<ClientAddress>().copied();
+    let Some(place) = client.map_or(Some(None), |ClientAddress(ip)| signal.addresses.enter(ip).map(Some)) else {
+        return Problem::new(StatusCode::TOO_MANY_REQUESTS, "this address has as many sockets as it may")
+            .retry_after(5)
+            .into_response();
+    };
     match ws::upgrade(request, SUBPROTOCOL) {
         Ok((response, upgrade)) => {
             tokio::spawn(async move {
                 // The answer is written first; then there is nothing of HTTP left of this connection.
                 if let Some((stream, rest)) = upgrade.stream().await {
-                    tokio::spawn(serve(signal, stream, rest, seat));
+                    tokio::spawn(serve(signal, stream, rest, (seat, place)));
                 }
             });
             response
@@ -77,7 +84,7 @@ impl Drop for Seat {
 }
 
 /// One task for each socket: it reads and writes until both have come to their end.
-async fn serve(signal: Signal, mut stream: TcpStream, rest: Vec<u8>, seat: Seat) {
+async fn serve(signal: Signal, mut stream: TcpStream, rest: Vec<u8>, (seat, _place): (Seat, Option<Place>)) {
     let limits = signal.settings.limits;
     let (read, write_half) = stream.split();
     let (outbox, queue) = outbox(limits.outbox);

@@ -159,6 +159,7 @@ fn settings(access: Access) -> Settings {
         frame_bytes: 64 << 10,
         sdp_bytes: 16 << 10,
         sockets: 100,
+        sockets_per_address: 100,
         connections: 100,
         outbox: OutboxLimits { messages: 256, bytes: 1 << 20 },
     };

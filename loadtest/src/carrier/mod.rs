@@ -132,6 +132,9 @@ pub struct Ending {
     pub unsent: u64,
     pub packets_due: u64,
     pub packets_sent: u64,
+    /// Packets of publishers that the server's feedback says of that they came, and that they did not.
+    pub packets_acknowledged: u64,
+    pub packets_missed: u64,
     pub packets_received: u64,
     pub emulated_losses: (u64, u64),
     pub receive_buffer: u64,
@@ -393,9 +396,7 @@ impl Carrier {
                     self.measured.time = now - measure.at;
                     self.measured.cpu = ThreadCpu::now().since(&measure.cpu);
                     self.measured.packets = self.stage.shared.packets() - measure.packets;
-                    let sent = self.stage.sums().1;
-                    self.measured.sent =
-                        Sent { packets: sent.packets - measure.sent.packets, due: sent.due - measure.sent.due };
+                    self.measured.sent = self.stage.sums().1.since(&measure.sent);
                 }
                 self.measured.latency = self.take_latencies();
                 self.stage.fall_silent(now);
@@ -501,6 +502,8 @@ impl Carrier {
             unsent: stage.shared.unsent,
             packets_due: self.measured.sent.due,
             packets_sent: self.measured.sent.packets,
+            packets_acknowledged: self.measured.sent.acknowledged,
+            packets_missed: self.measured.sent.missed,
             packets_received: self.measured.packets,
             emulated_losses: stage.gone_lost,
             receive_buffer: stage.shared.receive_buffer,

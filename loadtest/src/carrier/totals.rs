@@ -17,6 +17,9 @@ pub(super) struct Sums {
 pub(super) struct Sent {
     pub(super) packets: u64,
     pub(super) due: u64,
+    /// What feedback said of them.
+    pub(super) acknowledged: u64,
+    pub(super) missed: u64,
 }
 
 impl Sums {
@@ -43,10 +46,21 @@ impl Sums {
 }
 
 impl Sent {
+    pub(super) fn since(&self, before: &Self) -> Self {
+        Self {
+            packets: self.packets.saturating_sub(before.packets),
+            due: self.due.saturating_sub(before.due),
+            acknowledged: self.acknowledged.saturating_sub(before.acknowledged),
+            missed: self.missed.saturating_sub(before.missed),
+        }
+    }
+
     pub(super) fn add(&mut self, client: &Client) {
         if let Some(publisher) = &client.participant.publisher {
             self.packets += publisher.stats.packets;
             self.due += publisher.stats.due;
+            self.acknowledged += publisher.stats.acknowledged;
+            self.missed += publisher.stats.missed;
         }
     }
 }

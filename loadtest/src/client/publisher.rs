@@ -143,6 +143,9 @@ pub struct PublishStats {
     pub keyframes: u64,
     /// Transport-wide feedbacks that came.
     pub feedbacks: u64,
+    /// Packets that feedback says of that they came, and that they did not. One that was only late may be in both.
+    pub acknowledged: u64,
+    pub missed: u64,
     /// Receiver reports on our streams.
     pub reports: u64,
 }
@@ -337,7 +340,14 @@ impl Publisher {
                 Rtcp::Pli { media, .. } => self.want_keyframe(now, media),
                 Rtcp::Fir { entries, .. } => entries.for_each(|(media, _)| self.want_keyframe(now, media)),
                 Rtcp::ReceiverReport { reports, .. } => self.stats.reports += reports.count() as u64,
-                Rtcp::TransportFeedback(_) => self.stats.feedbacks += 1,
+                Rtcp::TransportFeedback(feedback) => {
+                    self.stats.feedbacks += 1;
+                    for (_, arrival) in feedback.arrivals() {
+                        let count =
+                            if arrival.is_some() { &mut self.stats.acknowledged } else { &mut self.stats.missed };
+                        *count += 1;
+                    }
+                }
                 _ => {}
             }
         }

@@ -2,82 +2,64 @@
 
 const SMALLEST: usize = 64;
 
-/// Entries by number, in one piece of memory. Numbers may be missing.
+/// Entries by number, in one piece of memory. Numbers may be missing. What is forgotten is not touched: its memory is cold.
 #[derive(Clone, Debug)]
 pub struct Ring<T> {
     slots: Vec<Option<(u64, T)>>,
-    /// No entry is below or above.
-    low: u64,
-    high: u64,
-    len: usize,
+    /// The numbers that count, of which the highest is there; what else is in the slots does not.
+    range: Option<(u64, u64)>,
     most: usize,
 }
 
 impl<T: Copy> Ring<T> {
     /// `most`: the greatest distance between two entries, a power of two.
     pub fn new(most: usize) -> Self {
-        Self { slots: Vec::new(), low: 0, high: 0, len: 0, most: most.next_power_of_two() }
+        Self { slots: Vec::new(), range: None, most: most.next_power_of_two() }
     }
 
     pub fn get(&self, number: u64) -> Option<&T> {
-        if self.len == 0 || number < self.low || number > self.high {
-            return None;
-        }
+        self.range.filter(|(low, high)| (*low..=*high).contains(&number))?;
         self.slots[number as usize & (self.slots.len() - 1)].as_ref().filter(|(n, _)| *n == number).map(|(_, v)| v)
     }
 
     /// Puts an entry in. False, and everything is forgotten, if it lies too far from the others.
     pub fn insert(&mut self, number: u64, value: T) -> bool {
-        if self.len == 0 {
-            (self.low, self.high) = (number, number);
-        }
-        let (low, high) = (self.low.min(number), self.high.max(number));
+        let (low, high) = self.range.unwrap_or((number, number));
+        let (low, high) = (low.min(number), high.max(number));
         let span = high - low + 1;
         if span > self.most as u64 {
-            self.clear();
+            self.range = None;
             return false;
         }
         if span > self.slots.len() as u64 {
             self.grow((span as usize).next_power_of_two().max(SMALLEST));
         }
-        (self.low, self.high) = (low, high);
+        self.range = Some((low, high));
         let mask = self.slots.len() - 1;
-        let slot = &mut self.slots[number as usize & mask];
-        self.len += usize::from(slot.is_none());
-        *slot = Some((number, value));
+        self.slots[number as usize & mask] = Some((number, value));
         true
     }
 
     /// Forgets what is below `number`.
     pub fn forget_below(&mut self, number: u64) {
-        while self.len > 0 && self.low < number {
-            let mask = self.slots.len() - 1;
-            let slot = &mut self.slots[self.low as usize & mask];
-            self.len -= usize::from(slot.take().is_some());
-            self.low += 1;
-        }
-        self.low = self.low.max(number.min(self.high));
-    }
-
-    pub fn clear(&mut self) {
-        self.slots.fill(None);
-        self.len = 0;
+        self.range = self.range.map(|(low, high)| (low.max(number), high)).filter(|(low, high)| low <= high);
     }
 
     /// The greatest number.
     pub fn highest(&self) -> Option<u64> {
-        (self.len > 0).then_some(self.high)
+        self.range.map(|(_, high)| high)
     }
 
     /// All from `number` on, ascending.
     pub fn from(&self, number: u64) -> impl DoubleEndedIterator<Item = (u64, &T)> {
-        let range = (self.len > 0).then(|| number.max(self.low)..=self.high);
+        let range = self.range.map(|(low, high)| number.max(low)..=high);
         range.into_iter().flatten().filter_map(|n| Some((n, self.get(n)?)))
     }
 
     fn grow(&mut self, size: usize) {
         let old = std::mem::replace(&mut self.slots, vec![None; size]);
-        for (number, value) in old.into_iter().flatten() {
+        let counts = |n: &u64| self.range.is_some_and(|(low, high)| (low..=high).contains(n));
+        for (number, value) in old.into_iter().flatten().filter(|(n, _)| counts(n)) {
             self.slots[number as usize & (size - 1)] = Some((number, value));
         }
     }

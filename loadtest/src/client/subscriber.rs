@@ -12,7 +12,6 @@ use exedra::peer::srtp::SsrcState;
 use exedra::rtp::rtcp::{self, ReportBlock, Rtcp};
 use exedra::rtp::seq::SeqExtender;
 use exedra::rtp::{Header, Kind, NackGenerator, ReceptionStats, SeqNo, Ssrc};
-use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -42,7 +41,7 @@ pub struct Subscriber {
     next_nack: Option<Instant>,
     asked: Vec<SeqNo>,
     /// Where each SSRC belongs, and whether it is the slot's RTX.
-    by_ssrc: FxHashMap<Ssrc, (u32, bool)>,
+    by_ssrc: Places,
     /// Packets of no slot.
     pub strays: u64,
     /// The first packet on any slot, and the first keyframe.
@@ -110,6 +109,21 @@ pub struct SlotStats {
     pub highest: Option<u64>,
 }
 
+/// Which slot an SSRC belongs to, and whether it is the slot's RTX. There are few, and a list that is searched is in fewer pieces of memory than a map.
+#[derive(Default)]
+struct Places(Vec<(Ssrc, (u32, bool))>);
+
+impl Places {
+    fn get(&self, ssrc: Ssrc) -> Option<(u32, bool)> {
+        self.0.iter().find(|(known, _)| *known == ssrc).map(|(_, place)| *place)
+    }
+
+    fn set(&mut self, ssrc: Ssrc, place: (u32, bool)) {
+        self.0.retain(|(known, _)| *known != ssrc);
+        self.0.push((ssrc, place));
+    }
+}
+
 impl Subscriber {
     /// `ssrc` is that of our reports. Without `rtx`, lost packets come again under their own number.
     pub fn new(transport: Transport, epoch: Epoch, ssrc: Ssrc, rtx: bool, codecs: &[VideoCodec]) -> Self {
@@ -124,7 +138,7 @@ impl Subscriber {
             next_review: None,
             next_nack: None,
             asked: Vec::new(),
-            by_ssrc: FxHashMap::default(),
+            by_ssrc: Places::default(),
             strays: 0,
             first_packet: None,
             first_keyframe: None,
@@ -178,8 +192,8 @@ impl Subscriber {
                 return Err(format!("slot {}: another SSRC", slot.mid));
             }
             (slot.ssrc, slot.rtx, slot.may_nack) = (answered.ssrc, answered.rtx, answered.nack);
-            self.by_ssrc.extend(answered.ssrc.map(|ssrc| (ssrc, (index as u32, false))));
-            self.by_ssrc.extend(answered.rtx.map(|ssrc| (ssrc, (index as u32, true))));
+            answered.ssrc.into_iter().for_each(|ssrc| self.by_ssrc.set(ssrc, (index as u32, false)));
+            answered.rtx.into_iter().for_each(|ssrc| self.by_ssrc.set(ssrc, (index as u32, true)));
         }
         Ok(())
     }
@@ -190,7 +204,7 @@ impl Subscriber {
             self.strays += 1;
             return;
         };
-        let known = self.by_ssrc.get(&header.ssrc).copied();
+        let known = self.by_ssrc.get(header.ssrc);
         let place = known.or_else(|| latch(&mut self.slots, &mut self.by_ssrc, &header));
         let Some((slot, is_rtx)) = place.and_then(|(i, rtx)| Some((self.slots.get_mut(i as usize)?, rtx))) else {
             self.strays += 1;
@@ -285,7 +299,7 @@ impl Subscriber {
 }
 
 /// A server need not tell its SSRCs (ours does): then the payload type says which slot it is, where there is one of the kind.
-fn latch(slots: &mut [Slot], by_ssrc: &mut FxHashMap<Ssrc, (u32, bool)>, header: &Header) -> Option<(u32, bool)> {
+fn latch(slots: &mut [Slot], by_ssrc: &mut Places, header: &Header) -> Option<(u32, bool)> {
     let of = |kind| sdp::codec_of(kind, header.payload_type.value()).map(|(_, rtx)| (kind, rtx));
     let (kind, rtx) = of(Kind::Audio).or_else(|| of(Kind::Video))?;
     let free = |slot: &Slot| slot.kind == kind && if rtx { slot.rtx.is_none() } else { slot.ssrc.is_none() };
@@ -293,7 +307,7 @@ fn latch(slots: &mut [Slot], by_ssrc: &mut FxHashMap<Ssrc, (u32, bool)>, header:
     let slot = slots.get_mut(index)?;
     *(if rtx { &mut slot.rtx } else { &mut slot.ssrc }) = Some(header.ssrc);
     let place = (index as u32, rtx);
-    by_ssrc.insert(header.ssrc, place);
+    by_ssrc.set(header.ssrc, place);
     Some(place)
 }
 

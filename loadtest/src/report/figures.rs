@@ -58,7 +58,7 @@ pub fn figures(result: &LoadResult) -> Vec<Figure> {
     media_figures(&media, &mut list);
     let incumbents = result.totals.incumbents.as_ref().filter(|m| m.expected > 0);
     let lost = incumbents.map(Media::loss_share);
-    list.lower("incumbentLoss", "Packets lost to those already in", Unit::Share, lost, 0.0, 1e-6);
+    list.lower("incumbentLoss", "Packets lost to those already in", Unit::Share, lost, 0.0, 1e-5);
     join_figures(result, &mut list);
     let limit = result.limit.as_ref().and_then(|l| l.carried);
     list.higher("limit", "Highest load carried", Unit::Count, limit.map(|n| n as f64), 0.10, 1.0);
@@ -86,9 +86,9 @@ fn server_figures(result: &LoadResult, list: &mut List) {
     );
     let Some(memory) = &server.memory else { return };
     list.lower("rssPerPeer", "Server memory per peer", Bytes, memory.bytes_per_peer(), 0.10, 2_048.0);
-    list.lower("rssMax", "Server memory at most", Bytes, Some(memory.rss_max_bytes as f64), 0.10, 2e6);
+    list.lower("rssMax", "Server memory at most", Bytes, Some(memory.rss_max_bytes as f64), 0.10, 2_097_152.0);
     let growth = memory.rss_end_bytes as f64 - memory.rss_joined_bytes as f64;
-    list.lower("rssGrowth", "Server memory grown since all were in", Bytes, Some(growth.max(0.0)), 0.25, 4e6);
+    list.lower("rssGrowth", "Server memory grown since all were in", Bytes, Some(growth.max(0.0)), 0.25, 4_194_304.0);
 }
 
 fn media_figures(media: &Media, list: &mut List) {
@@ -97,7 +97,7 @@ fn media_figures(media: &Media, list: &mut List) {
     }
     use Unit::{Count, Microseconds, Share};
     let repair = super::model::share(media.lost_before_repair, media.expected);
-    list.lower("loss", "Packets that never came", Share, Some(media.loss_share()), 0.0, 1e-6);
+    list.lower("loss", "Packets that never came", Share, Some(media.loss_share()), 0.0, 1e-5);
     list.lower("repair", "Packets that needed repair", Share, Some(repair), 0.5, 2e-4);
     let at = |share| media.latency.quantile_us(share).map(|us| us as f64);
     list.lower("latencyP50", "Latency p50", Microseconds, at(0.5), 0.25, 100.0);

@@ -27,6 +27,8 @@ pub struct LoadResult {
     /// None for a server of which nothing but its media is known.
     pub server: Option<ServerFigures>,
     pub generator: GeneratorFigures,
+    /// It was stopped (Ctrl-C) before its end.
+    pub interrupted: bool,
     /// What `--find-limit` found. All else is then of the highest load that was carried.
     pub limit: Option<Limit>,
     pub verdict: Verdict,
@@ -279,6 +281,9 @@ pub struct GeneratorFigures {
     /// Media packets that publishers were to send by the clock, and those that they sent, repairs not counted.
     pub packets_due: u64,
     pub packets_sent: u64,
+    /// Of all that was sent, what the server's transport-wide feedback says of that it came, and that it did not (or not yet).
+    pub packets_acknowledged: u64,
+    pub packets_missed: u64,
     pub packets_received: u64,
     /// bad-network: datagrams that the emulated network took away, on the way to clients and on the way from them.
     pub emulated_losses_down: u64,

@@ -8,6 +8,9 @@ use serde_json::ser::Formatter;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The exit code of what could not run, or not to its end.
+pub const EXIT_NOT_RUN: u8 = 2;
+
 /// To flatten into a program's arguments.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct ReportArgs {
@@ -65,7 +68,7 @@ impl ReportArgs {
 }
 
 impl Output {
-    /// Writes the reports, and to stderr what people read at the end. Returns the exit code: 0 clean, 1 the server failed, 3 worse than compared, 4 the
+    /// Writes the reports, and to stderr what people read at the end. Returns the exit code: 0 clean, 1 the server failed, 2 stopped, 3 worse than compared, 4 the
     /// load test could not keep up.
     pub fn finish(&self, result: &LoadResult) -> Result<u8, String> {
         let comparison = self.old.as_ref().map(|old| compare(old, result)).transpose();
@@ -85,8 +88,11 @@ impl Output {
     }
 }
 
-/// A search that found something is clean, whatever its last step was.
+/// A search that found something is clean, whatever its last step was. What was stopped did not run.
 fn exit_code(result: &LoadResult, comparison: Option<&Comparison>) -> u8 {
+    if result.interrupted {
+        return EXIT_NOT_RUN;
+    }
     let found_limit = result.limit.as_ref().is_some_and(|l| l.carried.is_some());
     let outcome = if found_limit { Outcome::Clean } else { result.verdict.outcome };
     match outcome.exit_code() {
@@ -226,6 +232,8 @@ mod tests {
         assert_eq!((exit_code(&failed, None), exit_code(&failed, Some(&worse))), (1, 1));
         failed.limit = Some(super::super::model::Limit { carried: Some(900), ..Default::default() });
         assert_eq!(exit_code(&failed, None), 0);
+        failed.interrupted = true;
+        assert_eq!(exit_code(&failed, None), EXIT_NOT_RUN);
     }
 
     #[test]

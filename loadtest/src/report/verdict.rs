@@ -180,6 +180,9 @@ impl Trouble {
 /// Signs that there was too little CPU, in words.
 fn overload(result: &LoadResult) -> Vec<String> {
     let (generator, mut words) = (&result.generator, Vec::new());
+    if result.interrupted {
+        words.push("it was stopped before its end".to_owned());
+    }
     if generator.unsent > 0 {
         words.push(format!("the kernel did not take {} datagrams from the load test", count(generator.unsent)));
     }
@@ -338,6 +341,12 @@ mod tests {
             Outcome::Broken
         );
         assert_eq!(super::verdict(&LoadResult::default()).outcome, Outcome::Broken);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_lost() {
+        let stopped = |r: &mut LoadResult| (r.interrupted, r.totals.video.lost) = (true, 10);
+        assert_eq!(outcome(stopped).0, Outcome::GeneratorLimited);
     }
 
     #[test]
