@@ -1,6 +1,5 @@
 //! The opening handshake (RFC 6455 section 4.2), and the bare TCP stream that it leaves.
 use crate::signal::problem::Problem;
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{
@@ -11,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use sha1::{Digest, Sha1};
 use tokio::net::TcpStream;
 
 /// What every accept key is made of, beside the client's (section 1.3).
@@ -65,7 +65,7 @@ fn lists(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
 }
 
 fn accept_key(key: &[u8]) -> String {
-    base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, GUID.as_bytes()].concat()).as_ref())
+    base64(&Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
 /// RFC 4648 section 4.
