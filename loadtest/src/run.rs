@@ -176,7 +176,7 @@ impl Watch {
             bytes_received: media.received_bytes,
             lost_before_repair: media.lost_before_repair,
             repaired: media.repaired,
-            lost: media.lost,
+            missing: media.lost,
             duplicates: media.duplicates,
             reordered: media.reordered,
             latency: second.latency,

@@ -88,7 +88,7 @@ fn add_slot(media: &mut Media, slot: &Slot) {
     }
 }
 
-/// What came in between. What was repaired meanwhile is not lost less than nothing.
+/// What came in between; of `lost` what is missing by now.
 pub(super) fn difference(now: &Media, before: &Media) -> Media {
     Media {
         expected: now.expected.saturating_sub(before.expected),
@@ -96,7 +96,7 @@ pub(super) fn difference(now: &Media, before: &Media) -> Media {
         received_bytes: now.received_bytes.saturating_sub(before.received_bytes),
         lost_before_repair: now.lost_before_repair.saturating_sub(before.lost_before_repair),
         repaired: now.repaired.saturating_sub(before.repaired),
-        lost: now.lost.saturating_sub(before.lost),
+        lost: now.lost,
         duplicates: now.duplicates.saturating_sub(before.duplicates),
         reordered: now.reordered.saturating_sub(before.reordered),
         ..Media::default()

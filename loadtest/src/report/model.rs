@@ -310,8 +310,8 @@ pub struct Sample {
     /// See `Media`.
     pub lost_before_repair: u64,
     pub repaired: u64,
-    /// Packets given up in this second.
-    pub lost: u64,
+    /// Of all packets so far, those that had not come by the end of this second. They may still be repaired.
+    pub missing: u64,
     pub duplicates: u64,
     pub reordered: u64,
     pub latency: Quantiles,

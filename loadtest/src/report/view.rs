@@ -22,7 +22,6 @@ pub struct View<W> {
     /// Lines of the block that is on the screen.
     drawn: usize,
     recent: VecDeque<Sample>,
-    lost: u64,
     repaired: u64,
     told_ms: u64,
 }
@@ -65,7 +64,6 @@ impl<W: Write> View<W> {
             expected_ms: 0,
             drawn: 0,
             recent: VecDeque::with_capacity(SPARKS),
-            lost: 0,
             repaired: 0,
             told_ms: 0,
         }
@@ -75,7 +73,7 @@ impl<W: Write> View<W> {
     pub fn begin(&mut self, title: &str, expected_ms: u64) {
         self.title = title.to_owned();
         self.expected_ms = expected_ms;
-        (self.drawn, self.lost, self.repaired, self.told_ms) = (0, 0, 0, 0);
+        (self.drawn, self.repaired, self.told_ms) = (0, 0, 0);
         self.recent.clear();
         if self.style == Style::Plain {
             self.write(&format!("{title}\n"));
@@ -88,7 +86,6 @@ impl<W: Write> View<W> {
             self.recent.pop_front();
         }
         self.recent.push_back(sample.clone());
-        self.lost += sample.lost;
         self.repaired += sample.repaired;
         match self.style {
             Style::Plain if sample.at_ms < self.told_ms + PLAIN_EVERY_MS => (),
@@ -156,8 +153,8 @@ impl<W: Write> View<W> {
             }
         };
         let sparks = self.sparks("35", |s| s.latency.p99_us as f64);
-        let loss = self.loss_text();
-        let _ = writeln!(text, "{}{}{}{sparks}", dim("lost"), pad(&loss, 14), pad(&times, 42));
+        let loss = self.loss_text(now);
+        let _ = writeln!(text, "{}{}{}{sparks}", dim("missing"), pad(&loss, 14), pad(&times, 42));
         if let Some(server) = &now.server {
             let cpu = server.cpu_share.map_or("–".to_owned(), |share| format!("{} CPU", percent(share)));
             let rss = server.rss_bytes.map_or(String::new(), |rss| format!("RSS {}", bytes(rss as f64)));
@@ -188,10 +185,10 @@ impl<W: Write> View<W> {
         format!("{:<10}{}{}  {at} / {end}", phase, self.paint("32", &full), self.paint("2", &rest))
     }
 
-    fn loss_text(&self) -> String {
-        match (self.lost, self.repaired) {
+    fn loss_text(&self, now: &Sample) -> String {
+        match (now.missing, self.repaired) {
             (0, 0) => self.paint("32", "nothing"),
-            (0, repaired) => self.paint("33", &format!("0 ({} again)", count(repaired))),
+            (0, repaired) => self.paint("33", &format!("0, {} again", count(repaired))),
             (lost, _) => self.paint("31", &count(lost)),
         }
     }
@@ -212,7 +209,7 @@ impl<W: Write> View<W> {
         let mut text = format!("{:>6} {:<9}", clock(now.at_ms), now.phase.words());
         let _ = write!(text, "  joined {}/{}", now.joined, now.wanted);
         let rate = now.per_s(now.packets_received);
-        let _ = write!(text, "  out {}/s  lost {}  again {}", number(rate), self.lost, self.repaired);
+        let _ = write!(text, "  out {}/s  missing {}  repaired {}", number(rate), now.missing, self.repaired);
         if now.latency.count > 0 {
             let since = self.recent.iter().rev().take_while(|s| s.at_ms + PLAIN_EVERY_MS > now.at_ms);
             let worst = since.map(|s| s.latency.p99_us).max().unwrap_or(0);

@@ -139,6 +139,11 @@ fn tiles(out: &mut String, result: &LoadResult) {
         let repair = super::model::share(media.lost_before_repair, media.expected);
         list.push((percent(media.loss_share()), "packets lost", format!("{} repaired", percent(repair))));
     }
+    if let Some(media) = result.totals.impaired.as_ref().filter(|m| m.expected > 0) {
+        let repair = super::model::share(media.lost_before_repair, media.expected);
+        let beside = format!("{} repaired", percent(repair));
+        list.push((percent(media.loss_share()), "lost with a bad network", beside));
+    }
     if !media.latency.is_empty() {
         let q = media.latency.quantiles();
         list.push((
@@ -252,7 +257,7 @@ mod tests {
         (result.totals.fault_count, result.totals.faults) = (1, vec!["<script>alert(1)</script>".to_owned()]);
         for (second, sample) in result.samples.iter_mut().enumerate().skip(25).take(4) {
             sample.lost_before_repair = 2_000 + second as u64 * 7;
-            sample.lost = 105;
+            sample.missing = 105 * (second as u64 - 24);
         }
         result.server.get_or_insert_default().cpu.get_or_insert_default().user_us *= 2;
         result.verdict = crate::report::verdict(&result);

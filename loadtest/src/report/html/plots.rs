@@ -87,13 +87,15 @@ fn losses(samples: &[Sample]) -> Plot {
         let points = begins.zip(samples).map(move |(at, s)| (at, value(s) as f64)).chain(last);
         points.filter(|_| any).collect::<Vec<_>>()
     };
+    let any_missing = samples.iter().any(|s| s.missing > 0);
+    let missing = of(samples, |s| any_missing.then_some(s.missing as f64));
     let series = vec![
         Series::new("did not come at first", "c4", Kind::Columns, columns(|s| s.lost_before_repair)),
-        Series::new("given up", "c5", Kind::Columns, columns(|s| s.lost)),
+        Series::line("missing by then", "c5", missing),
         Series::new("dropped by the load test's sockets", "c0", Kind::Columns, columns(|s| s.generator.socket_drops)),
     ];
     let series = series.into_iter().filter(|s| !s.points.is_empty()).collect();
-    let mut plot = plot("Packets lost, in each second", String::new(), seconds(), plain(number), series);
+    let mut plot = plot("Packets lost, a second", String::new(), seconds(), plain(number), series);
     plot.empty = "Nothing was lost.";
     plot
 }
