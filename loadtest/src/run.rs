@@ -44,6 +44,9 @@ pub fn run(
     let thread = carrier::spawn(config).map_err(|e| format!("cannot start a thread: {e}"))?;
     let mut watch = Watch::new(name, ports, options.duration(name));
     let ending = watch.follow(&receiver, server, see);
+    if ending.is_err() {
+        stop.store(true, Ordering::Relaxed);
+    }
     match thread.join() {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(format!("the load test's own sockets: {error}")),

@@ -75,6 +75,7 @@ impl Server {
         let path = path.trim_end_matches('/');
         let path = if path.is_empty() { String::new() } else { format!("/{path}") };
         let address = HttpAddress { authority: authority.to_owned(), address, path };
+        TcpStream::connect_timeout(&address.address, ANSWER).map_err(|e| format!("{url}: {e}"))?;
         if pid.is_some_and(|pid| ProcessUsage::read(pid).is_none()) {
             return Err(format!("there is no process {} that one may look at", pid.unwrap_or(0)));
         }
@@ -333,8 +334,12 @@ mod tests {
 
     #[test]
     fn an_address_is_taken_apart() {
-        let server = Server::find("http://127.0.0.1:9000/sfu/", None).unwrap();
-        assert_eq!((server.address.authority.as_str(), server.address.path.as_str()), ("127.0.0.1:9000", "/sfu"));
-        assert!(Server::find("https://127.0.0.1", None).is_err());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap().to_string();
+        let server = Server::find(&format!("http://{at}/sfu/"), None).unwrap();
+        assert_eq!((server.address.authority.as_str(), server.address.path.as_str()), (at.as_str(), "/sfu"));
+        assert!(Server::find(&format!("https://{at}"), None).is_err());
+        drop(listener);
+        assert!(Server::find(&format!("http://{at}"), None).is_err(), "nobody listens there");
     }
 }

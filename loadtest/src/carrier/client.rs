@@ -28,6 +28,8 @@ pub struct Client {
     /// Why its socket is closed, if it is and should not be.
     pub(super) broken: Option<String>,
     pub(super) leaving: Option<Instant>,
+    /// Its figures have been taken.
+    pub(super) counted: bool,
     /// When it came back to its session last, until that is answered.
     pub(super) resuming: Option<Instant>,
     /// Times that the server knew nothing of its session any more.
@@ -76,6 +78,7 @@ impl Client {
             reached: Reached::default(),
             broken: None,
             leaving: None,
+            counted: false,
             resuming: None,
             failed_resumes: 0,
             room: RoomSocket::Closed,

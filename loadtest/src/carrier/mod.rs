@@ -38,6 +38,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// a receive. What arrives meanwhile is stamped by the kernel, so that latency is not told longer than it is.
 const MANY: usize = 100;
 const TICK: Duration = Duration::from_millis(1);
+/// How long what is on its way may take when a run is stopped from outside.
+const STOPPING: Duration = Duration::from_millis(500);
+/// How long all together may take to leave in the end.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Descriptions of faults that are kept.
 const MAX_FAULTS: usize = 50;
 /// Somebody who came so short before the end need not have got anything.
@@ -219,6 +223,8 @@ struct Carrier {
     buffers: Buffers,
     reports: mpsc::Sender<Report>,
     stop: Arc<AtomicBool>,
+    /// Until when it goes on after it was told to stop.
+    stopping: Option<Instant>,
     second: SecondMark,
     lag: Histogram,
     lag_max_us: u64,
@@ -300,6 +306,7 @@ impl Carrier {
             buffers: Buffers::default(),
             reports: config.reports,
             stop: config.stop,
+            stopping: None,
             second: SecondMark {
                 at: Instant::now(),
                 cpu: ThreadCpu::now(),
@@ -320,16 +327,16 @@ impl Carrier {
         let (mut polled, mut served) = (Instant::now(), 0);
         loop {
             let now = Instant::now();
-            if self.director.next_turn().is_none_or(|at| at <= now) {
+            if self.stopping.is_none() && self.director.next_turn().is_none_or(|at| at <= now) {
                 self.director.turn(now, &mut self.stage);
             }
             self.follow_phase(now);
             if now >= self.second.at + SECOND {
                 self.end_second(now);
             }
-            if self.stage.ended || self.stop.load(Ordering::Relaxed) {
+            if self.is_over(now) {
                 self.end();
-                return Ok(());
+                return self.say_farewell(&mut events);
             }
             let deadlines = [self.stage.shared.timers.next(), self.director.next_turn(), Some(self.second.at + SECOND)];
             let next = deadlines.into_iter().flatten().min().unwrap_or(now);
@@ -346,22 +353,53 @@ impl Carrier {
                 return Err(error);
             }
             (polled, served) = (Instant::now(), events.iter().count());
-            let Self { stage, buffers, .. } = &mut self;
-            for event in &events {
-                let Token(token) = event.token();
-                let Some(client) = stage.clients.get_mut(token / 4) else { continue };
-                match token % 4 {
-                    0 => {
-                        client.handle_signalling(&stage.server, &mut stage.shared);
-                        if client.is_gone(Instant::now()) {
-                            stage.end_client(token / 4);
-                        }
-                    }
-                    socket => client.handle_readable(socket - 1, buffers, &mut stage.shared),
-                }
-            }
+            self.serve(&events);
             self.fire_timers();
         }
+    }
+
+    /// Reads the sockets that are ready.
+    fn serve(&mut self, events: &Events) {
+        let Self { stage, buffers, .. } = self;
+        for event in events {
+            let Token(token) = event.token();
+            let Some(client) = stage.clients.get_mut(token / 4) else { continue };
+            match token % 4 {
+                0 => {
+                    client.handle_signalling(&stage.server, &mut stage.shared);
+                    if client.is_gone(Instant::now()) {
+                        stage.end_client(token / 4);
+                    }
+                }
+                socket => client.handle_readable(socket - 1, buffers, &mut stage.shared),
+            }
+        }
+    }
+
+    /// Whether it is over; told to stop from outside, it lets come what is on its way.
+    fn is_over(&mut self, now: Instant) -> bool {
+        if self.stopping.is_none() && self.stop.load(Ordering::Relaxed) {
+            self.stopping = Some(now + STOPPING);
+            if self.stage.phase != Phase::Settling {
+                self.stage.new_phase = Some(Phase::Settling);
+                self.follow_phase(now);
+            }
+        }
+        self.stage.ended || self.stopping.is_some_and(|until| now >= until)
+    }
+
+    /// All leave, so that nothing of them stays with a server that goes on.
+    fn say_farewell(mut self, events: &mut Events) -> io::Result<()> {
+        let until = Instant::now() + FAREWELL;
+        let all: Vec<usize> = self.stage.clients.iter().map(|(index, _)| index).collect();
+        all.into_iter().for_each(|index| self.stage.leave(Instant::now(), index));
+        while !self.stage.clients.is_empty() && Instant::now() < until {
+            let next = self.stage.shared.timers.next().map_or(until, |at| at.min(until));
+            self.poll.poll(events, Some(next.saturating_duration_since(Instant::now())))?;
+            self.serve(events);
+            self.fire_timers();
+        }
+        Ok(())
     }
 
     fn fire_timers(&mut self) {
@@ -470,7 +508,7 @@ impl Carrier {
         let stage = &mut self.stage;
         let tails = totals::missing_tails(stage.clients.iter().map(|(_, c)| c));
         let all: Vec<usize> = stage.clients.iter().map(|(index, _)| index).collect();
-        all.into_iter().for_each(|index| stage.end_client(index));
+        all.into_iter().for_each(|index| stage.count_client(index));
         let mut cohorts = std::mem::take(&mut stage.gone.cohorts);
         for (cohort, kind, tail) in tails {
             let media = &mut cohorts[cohort as usize][kind as usize];
@@ -596,9 +634,18 @@ impl Stage {
 
     /// Takes a client's figures, and the client away.
     fn end_client(&mut self, index: usize) {
-        let Some(mut client) = self.clients.try_remove(index) else { return };
-        self.gone.add(&client);
-        self.gone_sent.add(&client);
+        self.count_client(index);
+        if let Some(mut client) = self.clients.try_remove(index) {
+            client.close(&self.shared.registry);
+        }
+    }
+
+    /// Takes a client's figures, once.
+    fn count_client(&mut self, index: usize) {
+        let Some(client) = self.clients.get_mut(index).filter(|client| !client.counted) else { return };
+        client.counted = true;
+        self.gone.add(client);
+        self.gone_sent.add(client);
         if let Some([down, up]) = client.lines.as_deref() {
             self.gone_lost.0 += down.lost;
             self.gone_lost.1 += up.lost;
@@ -613,13 +660,12 @@ impl Stage {
                 self.faults.push(fault);
             }
         }
-        client.close(&self.shared.registry);
     }
 
     /// All sums, of those who are here and those who left.
     fn sums(&self) -> (Sums, Sent) {
         let (mut sums, mut sent) = (self.gone.clone(), self.gone_sent);
-        for (_, client) in &self.clients {
+        for (_, client) in self.clients.iter().filter(|(_, client)| !client.counted) {
             sums.add(client);
             sent.add(client);
         }
