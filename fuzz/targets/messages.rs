@@ -1,6 +1,8 @@
 //! Any text as a frame of the room socket: the envelope, and the data of every kind of request.
 #![no_main]
-use exedra::room::messages::{self, Candidate, Hello, Moderate, Negotiate, Nothing, Record, Say, Set, SetTrack, View};
+use exedra::room::messages::{
+    self, Candidate, Hello, Moderate, Negotiate, Nothing, ParticipantsAfter, Record, Say, Set, SetTrack, View,
+};
 use exedra::signal::frame::{self, Frame};
 use exedra::signal::names::{RoomName, person_name};
 use libfuzzer_sys::fuzz_target;
@@ -18,6 +20,7 @@ fuzz_target!(|text: &str| {
     let _ = messages::parse::<View>(data());
     let _ = messages::parse::<Set>(data());
     let _ = messages::parse::<Say>(data());
+    let _ = messages::parse::<ParticipantsAfter>(data());
     let _ = messages::parse::<Moderate>(data());
     let _ = messages::parse::<Record>(data());
     let _ = messages::parse::<Nothing>(data());

@@ -48,40 +48,48 @@ impl Run {
     }
 }
 
-/// The latest runs, oldest first. At most [`Runs::MAX`]: a NACK for anything older comes too late anyway.
+/// The latest runs. At most [`Runs::MAX`]: a NACK for anything older comes too late anyway.
 #[derive(Debug, Default)]
 pub(super) struct Runs {
-    runs: VecDeque<Run>,
+    /// The latest one lies here and not behind a pointer: every packet of every subscriber asks for it.
+    latest: Option<Run>,
     open: bool,
+    /// Those before it, oldest first.
+    older: VecDeque<Run>,
 }
 
 impl Runs {
     const MAX: usize = 32;
 
     pub fn open(&mut self, run: Run) {
-        if self.runs.len() == Self::MAX {
-            self.runs.pop_front();
+        if let Some(before) = self.latest.replace(run) {
+            if self.older.len() + 1 == Self::MAX {
+                self.older.pop_front();
+            }
+            self.older.push_back(before);
         }
-        self.runs.push_back(run);
         self.open = true;
     }
     pub fn close(&mut self) {
         self.open = false;
     }
     pub fn open_mut(&mut self) -> Option<&mut Run> {
-        if self.open { self.runs.back_mut() } else { None }
+        if self.open { self.latest.as_mut() } else { None }
     }
     pub fn open_stream(&self) -> Option<StreamKey> {
-        if self.open { self.runs.back().map(|r| r.stream) } else { None }
+        if self.open { self.latest.map(|r| r.stream) } else { None }
     }
     /// True if a run of this stream has reached `seq` or beyond.
     pub fn is_behind(&self, stream: StreamKey, seq: SeqNo) -> bool {
-        self.runs.iter().any(|r| r.stream == stream && seq <= r.in_last)
+        self.latest_first().any(|r| r.stream == stream && seq <= r.in_last)
     }
     pub fn by_output(&self, out: SeqNo) -> Option<&Run> {
-        self.runs.iter().rev().find(|r| r.holds_output(out))
+        self.latest_first().find(|r| r.holds_output(out))
     }
     pub fn by_input(&self, stream: StreamKey, seq: SeqNo) -> Option<&Run> {
-        self.runs.iter().rev().find(|r| r.holds_input(stream, seq))
+        self.latest_first().find(|r| r.holds_input(stream, seq))
+    }
+    fn latest_first(&self) -> impl Iterator<Item = &Run> {
+        self.latest.iter().chain(self.older.iter().rev())
     }
 }

@@ -10,7 +10,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 
 /// Asked of the kernel for each direction, in bytes; it gives what `net.core.[rw]mem_max` allows. A second of 30 Mbit/s.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -49,7 +49,9 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::UdpSocket> {
 
 /// One bound socket and the buffers that it receives into.
 pub(super) struct Socket {
-    io: UdpSocket,
+    /// Watched for what can be read only: for UDP the kernel says of each datagram that has left that the socket can be written to,
+    /// which would wake the thread once for each send.
+    io: AsyncFd<std::net::UdpSocket>,
     state: UdpSocketState,
     buffers: Vec<u8>,
     metas: [RecvMeta; BATCH_SIZE],
@@ -70,14 +72,18 @@ impl From {
 
 impl Socket {
     pub(super) fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
-        let io = UdpSocket::from_std(socket)?;
-        let state = UdpSocketState::new((&io).into())?;
+        #[expect(
+            deprecated,
+            reason = "its unsafe successor asks for what a socket of std is: a descriptor that stays the same"
+        )]
+        let io = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        let state = UdpSocketState::new(io.get_ref().into())?;
         let buffers = vec![0; BATCH_SIZE * RECEIVE_BUFFER];
         Ok(Self { io, state, buffers, metas: [RecvMeta::default(); BATCH_SIZE] })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.io.local_addr()
+        self.io.get_ref().local_addr()
     }
 
     pub(super) fn max_segments(&self) -> usize {
@@ -85,19 +91,27 @@ impl Socket {
     }
 
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_recv_ready(context)
+        self.io.poll_read_ready(context).map_ok(drop)
     }
 
-    /// Receives what is there: how many buffers were filled, or `None` if nothing waits.
+    /// Receives what is there: how many buffers were filled, or `None` if nothing waits. After a call that filled fewer than there are,
+    /// `poll_readable` waits for what comes next.
     pub(super) fn receive(&mut self, metrics: &ShardMetrics) -> Option<usize> {
         let Self { io, state, buffers, metas } = self;
         let mut chunks = buffers.chunks_mut(RECEIVE_BUFFER);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-        let received = io.try_io(Interest::READABLE, || state.recv((&*io).into(), &mut slices, metas));
-        metrics.receives.add(1);
+        let mut received = None;
         // Refused datagrams of others (ICMP) surface as errors; there is nothing to do about them.
-        received.ok()
+        let _ = io.try_io(Interest::READABLE, |socket| {
+            metrics.receives.add(1);
+            let filled = state.recv(socket.into(), &mut slices, metas)?;
+            received = Some(filled);
+            // Fewer than there was room for: nothing waits any more, and the kernel tells when that changes. To say so here saves
+            // the call that would find it out.
+            if filled < BATCH_SIZE { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        received
     }
 
     /// The datagrams of the last receive, from position `from` (buffer, datagram within it) on.
@@ -148,7 +162,7 @@ impl Sink for SocketSink<'_> {
             src_ip: transmit.path.local_ip,
         };
         self.metrics.sends.add(1);
-        match socket.state.try_send((&socket.io).into(), &wire) {
+        match socket.state.try_send(socket.io.get_ref().into(), &wire) {
             Ok(()) => {
                 self.metrics.datagrams_out.add(datagrams as u64);
                 self.metrics.bytes_out.add(transmit.contents.len() as u64);

@@ -45,7 +45,7 @@ pub enum AssociationFailure {
 pub struct Association {
     ice: IceAgent,
     dtls: Box<dyn DtlsTransport>,
-    srtp: Option<Box<Srtp>>,
+    srtp: Option<Srtp>,
     handshake_by: Option<Instant>,
     failed: bool,
     events: VecDeque<AssociationEvent>,
@@ -202,7 +202,7 @@ impl Association {
     fn connect(&mut self, keying: &SrtpKeying) {
         match srtp::from_keying_material(keying.profile, &keying.material, keying.we_are_client) {
             Ok((outbound, inbound)) => {
-                self.srtp = Some(Box::new(Srtp { outbound, inbound }));
+                self.srtp = Some(Srtp { outbound, inbound });
                 self.handshake_by = None;
                 self.events.push_back(AssociationEvent::Connected);
             }

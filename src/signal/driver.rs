@@ -16,6 +16,9 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
+/// Engine events handled in one turn.
+const CROWD: usize = 256;
+
 /// Runs a room until nobody is in it, or until it has to end.
 pub(super) async fn run(hub: Hub, entry: Arc<Entry>, machine: Box<dyn Machine>, inbox: Inbox) {
     let span = tracing::info_span!("room", id = %entry.id, name = %entry.name);
@@ -106,7 +109,10 @@ impl Driver {
     async fn turn(&mut self) -> Result<(), Ended> {
         let timeout = self.timeout;
         tokio::select! {
-            Some((shard, event)) = self.inbox.events.recv() => self.handle_event(shard, event)?,
+            Some((shard, event)) = self.inbox.events.recv() => {
+                self.handle_event(shard, event)?;
+                self.handle_more_events()?;
+            }
             Some(letter) = self.inbox.letters.recv() => self.handle_letter(letter)?,
             () = sleep_until(timeout) => {
                 self.with_machine(|machine, now, wall_ms| machine.handle_timeout(now, wall_ms))?;
@@ -119,6 +125,15 @@ impl Driver {
     fn handle_event(&mut self, shard: ShardId, event: Event) -> Result<(), Ended> {
         let event = self.router.merge(shard, event);
         self.with_machine(|machine, now, wall_ms| machine.handle(now, wall_ms, Input::Engine(event)))
+    }
+
+    /// Events come in crowds, when a track begins that many watch: what waits is handled before anything is sent.
+    fn handle_more_events(&mut self) -> Result<(), Ended> {
+        for _ in 1..CROWD {
+            let Ok((shard, event)) = self.inbox.events.try_recv() else { break };
+            self.handle_event(shard, event)?;
+        }
+        Ok(())
     }
 
     fn handle_letter(&mut self, letter: Letter) -> Result<(), Ended> {

@@ -22,8 +22,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Letters that may wait for one room.
 const LETTERS: usize = 256;
-/// Engine events that may wait for one room.
-const EVENTS: usize = 1024;
+/// Engine events that may wait for one room: as many as thousands of viewers whose slots all change at once make. The queue
+/// takes memory for what waits, not for what might.
+pub(super) const EVENTS: usize = 1 << 16;
 
 /// A room as its task sees it: `room::Room`, or a machine of a test's own.
 pub trait Machine: Send + 'static {

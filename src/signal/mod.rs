@@ -20,7 +20,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod whip;
-mod ws;
+pub mod ws;
 
 pub use clock::wall_ms;
 pub use socket::SUBPROTOCOL;

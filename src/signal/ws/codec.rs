@@ -52,7 +52,7 @@ const CONTROL: usize = 125;
 
 /// Puts messages together from bytes, however they are cut.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub struct Decoder {
     limit: usize,
     head: [u8; HEAD],
     head_len: usize,
@@ -77,6 +77,7 @@ struct Frame {
 }
 
 impl Decoder {
+    /// `limit`: bytes of the longest message taken.
     pub fn new(limit: usize) -> Self {
         let (text, control) = (Vec::new(), Vec::new());
         Self { limit, head: [0; HEAD], head_len: 0, frame: None, text, fragmented: false, control }

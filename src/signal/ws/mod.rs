@@ -3,10 +3,10 @@
 mod codec;
 mod handshake;
 
-pub use codec::{Breach, Message};
-pub use handshake::upgrade;
+pub use codec::{Breach, Decoder, Message};
+pub use handshake::{Upgrade, upgrade};
 
-use codec::{Decoder, Opcode};
+use codec::Opcode;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
