@@ -29,7 +29,7 @@ pub fn verdict(result: &LoadResult) -> Verdict {
     let mut reasons: Vec<String> = findings.iter().filter(|f| !f.excused).map(|f| f.what.clone()).collect();
     reasons.extend(trouble.words);
     let excused = findings.into_iter().filter(|f| f.excused);
-    reasons.extend(excused.map(|f| format!("{} (may be the load test's own doing)", f.what)));
+    reasons.extend(excused.map(|f| format!("{} (may not be the server's doing)", f.what)));
     Verdict { outcome, reasons }
 }
 
@@ -38,7 +38,7 @@ impl Outcome {
         match self {
             Self::Clean => "clean",
             Self::ServerLost => "the server failed",
-            Self::GeneratorLimited => "the load test could not keep up",
+            Self::GeneratorLimited => "nothing can be said about the server",
             Self::Broken => "broken",
         }
     }
