@@ -350,11 +350,9 @@ mod tests {
                         assert_ne!(home, shard);
                         assert!(mirrors.insert((track, shard)), "twice");
                     }
-                    Command::Unpublish { track } => {
-                        // On its home shard the track is forgotten, and with it who got it.
-                        if !mirrors.remove(&(track, shard)) {
-                            relays.retain(|(t, _)| *t != track);
-                        }
+                    // On its home shard the track is forgotten, and with it who got it.
+                    Command::Unpublish { track } if !mirrors.remove(&(track, shard)) => {
+                        relays.retain(|(t, _)| *t != track);
                     }
                     Command::Relay { track, to, on: true } => drop(relays.insert((track, to))),
                     Command::Relay { track, to, on: false } => drop(relays.remove(&(track, to))),

@@ -61,6 +61,7 @@ pub struct Sim {
     pub metrics: Vec<Arc<ShardMetrics>>,
     router: Router,
     /// Empty batches for what shards hand to each other.
+    #[expect(clippy::vec_box, reason = "a batch changes hands as a box")]
     spare: Vec<Box<RelayBatch>>,
     pub room: Room,
     pub clients: Vec<Client>,
@@ -702,6 +703,7 @@ fn server() -> SocketAddr {
 struct Outgoing {
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
     relays: VecDeque<(ShardId, Box<RelayBatch>)>,
+    #[expect(clippy::vec_box, reason = "a batch changes hands as a box")]
     spare: Vec<Box<RelayBatch>>,
 }
 
