@@ -444,7 +444,7 @@ pub enum Outcome {
     Clean,
     /// The server lost packets, or was slower than it may be.
     ServerLost,
-    /// The load test could not keep up: nothing can be said about the server.
+    /// The load test, or the machine under it, could not keep up: nothing can be said about the server.
     GeneratorLimited,
     /// Streams were wrong, somebody got nothing or did not get in, or nothing was measured.
     #[default]

@@ -29,7 +29,7 @@ pub fn verdict(result: &LoadResult) -> Verdict {
     let mut reasons: Vec<String> = findings.iter().filter(|f| !f.excused).map(|f| f.what.clone()).collect();
     reasons.extend(trouble.words);
     let excused = findings.into_iter().filter(|f| f.excused);
-    reasons.extend(excused.map(|f| format!("{} (may be the load test's own doing)", f.what)));
+    reasons.extend(excused.map(|f| format!("{} (may not be the server's doing)", f.what)));
     Verdict { outcome, reasons }
 }
 
@@ -38,7 +38,7 @@ impl Outcome {
         match self {
             Self::Clean => "clean",
             Self::ServerLost => "the server failed",
-            Self::GeneratorLimited => "the load test could not keep up",
+            Self::GeneratorLimited => "nothing can be said about the server",
             Self::Broken => "broken",
         }
     }
@@ -101,7 +101,8 @@ fn find_losses(result: &LoadResult, trouble: &Trouble, find: &mut impl FnMut(Out
     // Packets that our sockets dropped are known to be ours and taken off. What remains is the server's, unless we were so busy that this account may
     // have holes and the server itself knows of nothing.
     let server_knows = result.server.as_ref().is_some_and(|s| s.socket_drops > 0 || !send_drops(s).is_empty());
-    let excused = |all: u64, blamed: u64| blamed == 0 && all > 0 || trouble.overloaded && !server_knows;
+    let excused =
+        |all: u64, blamed: u64| blamed == 0 && all > 0 || trouble.disturbed || trouble.overloaded && !server_knows;
     let exceeds = |packets: u64, most: f64| packets > 0 && share(packets, media.expected) > most;
     if exceeds(media.lost, allowed.max_loss_share) {
         let blamed = exceeds(blame.lost, allowed.max_loss_share).then_some(blame.lost);
@@ -151,6 +152,8 @@ struct Trouble {
     offered_too_little: bool,
     /// More than full sockets, whose losses are counted to the packet.
     overloaded: bool,
+    /// The machine was not the server's to use: even what the server knows to have lost may be for want of CPU.
+    disturbed: bool,
 }
 
 impl Trouble {
@@ -163,6 +166,9 @@ impl Trouble {
             words.push(format!("the load test sent {sent} of {due} packets that were due"));
         }
         let overloaded = !words.is_empty();
+        let disturbances = disturbances(result);
+        let disturbed = !disturbances.is_empty();
+        words.splice(0..0, disturbances);
         if generator.socket_drops > 0 {
             let (drops, most) = (count(generator.socket_drops), count(generator.datagrams_per_buffer_max.max(1)));
             words.insert(
@@ -170,7 +176,7 @@ impl Trouble {
                 format!("the load test's own sockets were full: {drops} buffers of up to {most} datagrams dropped"),
             );
         }
-        Self { words, offered_too_little, overloaded }
+        Self { words, offered_too_little, overloaded, disturbed }
     }
 
     fn any(&self) -> bool {
@@ -178,32 +184,41 @@ impl Trouble {
     }
 }
 
-/// Signs that there was too little CPU, in words.
-fn overload(result: &LoadResult) -> Vec<String> {
-    let (generator, mut words) = (&result.generator, Vec::new());
+/// Signs that others had the machine, or that the run was cut off, in words.
+fn disturbances(result: &LoadResult) -> Vec<String> {
+    let mut words = Vec::new();
     if result.interrupted {
         words.push("it was stopped before its end".to_owned());
     }
+    if let Some(cores) = result.disturbance() {
+        words.push(format!("other programs used {} of the {} cores", number(cores), result.machine.cores));
+    }
+    if seconds_with(result, |s| s.machine.steal_share >= STEAL_SHARE) > BUSY_SECONDS {
+        words.push("the hypervisor took more than a tenth of the machine".to_owned());
+    }
+    words
+}
+
+/// Signs that the load test had too little CPU, in words.
+fn overload(result: &LoadResult) -> Vec<String> {
+    let (generator, mut words) = (&result.generator, Vec::new());
     if generator.unsent > 0 {
         words.push(format!("the kernel did not take {} datagrams from the load test", count(generator.unsent)));
     }
-    let measuring = || result.samples.iter().filter(|s| s.phase == Phase::Measuring);
-    let seconds = measuring().count() as u64;
-    let of_them = |what: fn(&Sample) -> bool| share(measuring().filter(|s| what(s)).count() as u64, seconds);
-    let busy = of_them(|s| s.generator.cpu_share >= BUSY_SHARE);
+    let busy = seconds_with(result, |s| s.generator.cpu_share >= BUSY_SHARE);
     if busy > BUSY_SECONDS {
         words.push(format!("a thread of the load test had no time left in {} of the measured seconds", percent(busy)));
-    }
-    if of_them(|s| s.machine.steal_share >= STEAL_SHARE) > BUSY_SECONDS {
-        words.push("the hypervisor took more than a tenth of the machine".to_owned());
-    }
-    if let Some(cores) = result.disturbance() {
-        words.push(format!("other programs used {} of the {} cores", number(cores), result.machine.cores));
     }
     if let Some(late) = generator.loop_lag.quantile_us(0.99).filter(|late| *late > LATE_US) {
         words.push(format!("the load test's event loop was late: {} at p99", duration_us(late)));
     }
     words
+}
+
+/// The share of the measured seconds of which that is true.
+fn seconds_with(result: &LoadResult, what: fn(&Sample) -> bool) -> f64 {
+    let measuring = || result.samples.iter().filter(|s| s.phase == Phase::Measuring);
+    share(measuring().filter(|s| what(s)).count() as u64, measuring().count() as u64)
 }
 
 impl LoadResult {
@@ -289,6 +304,12 @@ mod tests {
             r.server.get_or_insert_default().drops.insert("send_buffer_full".to_owned(), 9_000);
         });
         assert_eq!(known.0, Outcome::ServerLost);
+        let starved = outcome(|r| {
+            lose(r);
+            r.server.get_or_insert_default().socket_drops = 9_000;
+            r.samples.iter_mut().for_each(|s| s.machine.busy_share = 1.0);
+        });
+        assert_eq!(starved.0, Outcome::GeneratorLimited, "{}", starved.1);
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn verdict(out: &mut String, result: &LoadResult) {
         Outcome::ServerLost => ("bad", "The server failed"),
         Outcome::Broken => ("bad", "Broken"),
         Outcome::GeneratorLimited => {
-            ("unsure", "The load test could not keep up: nothing can be said about the server")
+            ("unsure", "Nothing can be said about the server: the load test or the machine could not keep up")
         }
     };
     let found = result.limit.as_ref().and_then(|l| Some((l.carried?, &l.unit)));
