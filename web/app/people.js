@@ -40,6 +40,7 @@ export class People {
     const { large, count, participants } = this._room;
     this._crowd.hidden = !large;
     if (!large && this._after !== undefined) this._forgetCrowd();
+    for (const item of this._others.children) item.hidden = participants.has(item.dataset.participant); // it is on the list above
     const rest = Math.max(0, count - participants.size);
     setText(this._more, this._after === null ? 'Show them anew' : this._after ? 'Show more' : `Show ${rest} more who are watching`);
     this._more.hidden = rest === 0;
@@ -56,7 +57,7 @@ export class People {
     this._more.disabled = true;
     try {
       const { participants, next } = await this._room.listParticipants({ after: this._after, limit: 200 });
-      this._others.append(...participants.filter(({ id }) => !this._room.participants.has(id)).map(({ name }) => h('li', { class: 'people-name' }, name || 'Guest')));
+      this._others.append(...participants.map(({ id, name }) => h('li', { class: 'people-name', data: { participant: id } }, name || 'Guest')));
       this._after = next;
     } catch (error) {
       toast(error.message);
