@@ -161,6 +161,7 @@ impl Engine {
         let was_silent = !stream.is_live(now);
         stream.note_stored(now, seq, &packet, len);
         self.metrics.rtp_in.add(1);
+        self.last_media = Some(now);
         let Some(track_index) = stream.track else { return Err(DropReason::Unwanted) };
         if was_silent || self.tracks[track_index].best.is_none() {
             self.choose_best(now, track_index);

@@ -52,6 +52,10 @@ use timers::{Timer, Timers};
 const COARSE_FROM: Duration = Duration::from_millis(400);
 const COARSE_MS: u64 = 50;
 
+/// See [`Engine::is_idle`]: with fewer peers it saves nothing.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+const IDLE_PEERS: usize = 100;
+
 /// Datagrams for one path, to be sent in one call where the kernel can.
 #[derive(Clone, Copy, Debug)]
 pub struct Transmit<'a> {
@@ -95,6 +99,8 @@ pub struct Engine {
     track_ids: FxHashMap<TrackId, usize>,
     rooms: FxHashMap<RoomId, RoomMedia>,
     timers: Timers,
+    /// When the last media packet came, from a publisher or from another shard.
+    last_media: Option<Instant>,
     events: VecDeque<Event>,
     batch: Batch,
     /// What removed peers still have to say.
@@ -197,6 +203,7 @@ impl Engine {
             track_ids: FxHashMap::default(),
             rooms: FxHashMap::default(),
             timers: Timers::default(),
+            last_media: None,
             events: VecDeque::new(),
             batch: Batch { slab: vec![0; fanout::SLAB], opened: vec![0; ingress::MAX_PACKET], ..Batch::default() },
             farewells: Vec::new(),
@@ -234,6 +241,13 @@ impl Engine {
             }
         }
         self.at_work = None;
+    }
+
+    /// True while many are connected and nobody sends media: what comes then are consent checks and reports, which may wait for a
+    /// few milliseconds and for each other.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        let silent = self.last_media.is_none_or(|at| now.saturating_duration_since(at) >= IDLE_AFTER);
+        silent && self.peers.len() >= IDLE_PEERS
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {

@@ -324,6 +324,7 @@ impl Engine {
             return Err(DropReason::Unwanted);
         }
         self.at_work = Some(self.tracks[index].room);
+        self.last_media = Some(now);
         let at = self.mirrored_stream(now, index, section);
         for packet in packets {
             let Some((own, rest)) = bytes.split_at_checked(packet.len) else { break };
