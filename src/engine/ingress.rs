@@ -178,11 +178,11 @@ impl Engine {
                 self.relay_packet(track_index, at, seq);
             }
         }
-        self.put_on_its_way(now, at, seq)
+        self.put_on_its_way(at, seq)
     }
 
     /// Sees to it that the packet goes to this shard's subscribers with the next flush.
-    pub(super) fn put_on_its_way(&mut self, _now: Instant, at: usize, seq: SeqNo) -> Result<(), DropReason> {
+    pub(super) fn put_on_its_way(&mut self, at: usize, seq: SeqNo) -> Result<(), DropReason> {
         let Self { tracks, streams, batch, .. } = self;
         let stream = &mut streams[at];
         let track = stream.track.and_then(|t| tracks.get(t)).ok_or(DropReason::Unwanted)?;

@@ -338,8 +338,7 @@ impl Engine {
             self.aim_subscribers(now, index);
         }
         // A request may have been lost on the way to the home shard.
-        let home = self.tracks[index].id;
-        self.ask_home(now, from, home, at);
+        self.ask_home(now, from, section.track, at);
         Ok(())
     }
 
@@ -377,7 +376,7 @@ impl Engine {
         space.get_mut(..bytes.len()).ok_or(DropReason::TooLarge)?.copy_from_slice(bytes);
         stream.history.commit(packet.seq, bytes.len(), now, packet.info)?;
         stream.note_stored(now, packet.seq, &packet.info.packet, bytes.len());
-        self.put_on_its_way(now, at, packet.seq)
+        self.put_on_its_way(at, packet.seq)
     }
 
     pub(super) fn forget_mirrored(&mut self, at: usize) {
