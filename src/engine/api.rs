@@ -36,11 +36,13 @@ pub enum Command {
         track: TrackId,
         muted: bool,
     },
-    /// What slot `mid` of `peer` shows. A keyframe is asked for at once when it is video.
+    /// What slot `mid` of `peer` shows, and how it is looked at. A keyframe is asked for at once when it is video. The same track
+    /// with another wish changes only what is chosen of it.
     Bind {
         peer: PeerId,
         mid: Mid,
         track: Option<TrackId>,
+        wish: Wish,
     },
     /// A track of another shard that peers of this one are to get. `Unpublish` ends it.
     Mirror {
@@ -99,7 +101,22 @@ pub enum Event {
         peer: PeerId,
         mid: Mid,
         track: TrackId,
-        state: SlotState,
+        report: SlotReport,
+    },
+    /// The encodings of a track that are of use to those who look at it, of those that were negotiated: nobody looks at the others. Said when
+    /// it changes, by the shard of its publisher; a track of which it was never said is wanted whole.
+    TrackWanted {
+        room: RoomId,
+        track: TrackId,
+        rids: Vec<Rid>,
+    },
+    /// How well a peer's connection does. Said when it changes, at most every two seconds.
+    Quality {
+        room: RoomId,
+        peer: PeerId,
+        /// 0 (nothing arrives) to 5 (nothing to wish for).
+        score: u8,
+        why: QualityWhy,
     },
     /// The loudest tracks, loudest first, at most ten: said at most every 250 ms, when the list or a level changed.
     /// Empty when everybody fell silent.
@@ -129,6 +146,8 @@ impl Event {
             | Event::TrackLive { room, .. }
             | Event::TrackStalled { room, .. }
             | Event::SlotState { room, .. }
+            | Event::TrackWanted { room, .. }
+            | Event::Quality { room, .. }
             | Event::Speakers { room, .. }
             | Event::Stats { room, .. }
             | Event::RoomFailed { room } => *room,
@@ -148,14 +167,89 @@ pub enum PeerFailure {
     Closed,
 }
 
+/// How a slot is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct Wish {
+    /// In device pixels. 0 where it is not known: the best there is.
+    pub width: u16,
+    pub height: u16,
+    /// Frames a second that are of use; `None`: all.
+    pub fps: Option<f32>,
+    /// The higher, the more important when not everything fits.
+    pub priority: i32,
+    /// It is on the stage: before all that is not, whatever their priorities.
+    pub stage: bool,
+    /// A shared screen: sharpness before frame rate.
+    pub screen: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SlotState {
     /// Bound, and nothing forwarded yet: waits for the publisher, or for its keyframe.
     Waiting,
     /// Packets are forwarded.
     Live,
+    /// The network does not carry it.
+    Paused,
     /// The peer negotiated no payload type for the codec of the track.
     NoCodec,
+}
+
+/// What a slot does, and why not more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotReport {
+    pub state: SlotState,
+    /// What is forwarded. `None` while nothing is, and for audio.
+    pub layer: Option<ChosenLayer>,
+    /// What keeps it from a better layer.
+    pub limit: Limit,
+    /// Bits a second that the next better layer would take; `None` when bandwidth is not what is missing.
+    pub need_bps: Option<u64>,
+    /// Bits a second that there are for it; `None` when bandwidth is not what is missing.
+    pub have_bps: Option<u64>,
+}
+
+impl SlotReport {
+    /// Nothing is known but the state.
+    pub fn plain(state: SlotState) -> Self {
+        Self { state, layer: None, limit: Limit::Publisher, need_bps: None, have_bps: None }
+    }
+}
+
+/// An encoding, and how much of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChosenLayer {
+    /// `None` without simulcast.
+    pub rid: Option<Rid>,
+    /// The highest spatial layer that is forwarded; `None` where the encoding has only one.
+    pub spatial: Option<u8>,
+    /// The highest temporal layer that is forwarded; `None` where the encoding has only one.
+    pub temporal: Option<u8>,
+}
+
+/// What keeps a slot from a better layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// The publisher sends none.
+    Publisher,
+    /// It would be of no use: the picture is shown smaller, or slower, or not at all.
+    View,
+    /// The network does not carry it.
+    Bandwidth,
+}
+
+/// What is worst about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QualityWhy {
+    /// Nothing.
+    Good,
+    Loss,
+    /// The round trip is long.
+    Delay,
+    /// Less is sent than is wanted, for want of bandwidth.
+    Bandwidth,
+    /// Nothing arrives.
+    Silence,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
 //! Commands: what the room wants of the engine. Each computes the wanted state and moves towards it; a second one does nothing.
+use super::api::Wish;
 use super::peer::{Counts, Peer, Remb, Slot};
 use super::relay::Place;
 use super::{Command, Engine, Event, Owner, Track};
@@ -26,7 +27,7 @@ impl Engine {
             Command::Publish { track, peer, mid, kind } => self.publish(now, track, peer, mid, kind),
             Command::Unpublish { track } => self.unpublish(track),
             Command::SetMuted { track, muted } => self.set_muted(track, muted),
-            Command::Bind { peer, mid, track } => self.bind(now, peer, &mid, track),
+            Command::Bind { peer, mid, track, wish } => self.bind(now, peer, &mid, track, wish),
             Command::Mirror { track, room, kind, home } => self.mirror(track, room, kind, home),
             Command::Relay { track, to, on } => self.set_relay(track, to, on),
             Command::Stats { peer, token } => self.tell_stats(now, peer, token),
@@ -260,10 +261,11 @@ impl Engine {
         }
     }
 
-    fn bind(&mut self, now: Instant, peer: PeerId, mid: &Mid, track: Option<TrackId>) {
+    fn bind(&mut self, now: Instant, peer: PeerId, mid: &Mid, track: Option<TrackId>, wish: Wish) {
         let Some(&index) = self.peer_ids.get(&peer) else { return };
         let Some(slot) = self.peers[index].slot_by_mid(mid) else { return };
         let wanted = track.and_then(|id| self.track_ids.get(&id).copied());
+        self.peers[index].slots[slot].wish = wish;
         if self.peers[index].slots[slot].track == wanted {
             return;
         }

@@ -1,5 +1,5 @@
 //! After a batch: each subscriber's packets, mapped, joined into runs, sealed, and handed out.
-use super::api::SlotState;
+use super::api::{SlotReport, SlotState};
 use super::peer::{Peer, Repair, Slot};
 use super::stream::ReceiveStream;
 use super::{Batch, Engine, Event, Sink, Transmit};
@@ -183,7 +183,8 @@ impl Engine {
             && let (Some(state), Some(track)) = (slot.told, stream.track)
         {
             let (mid, track) = (slot.media.mid.clone(), self.tracks[track].id);
-            events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track, state });
+            let report = SlotReport::plain(state);
+            events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track, report });
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which stream of a track is forwarded: the best that is live. And when a stream or a track is live at all.
 use super::stream::STREAM_SILENCE;
 use super::{Engine, Event, Owner};
-use crate::engine::api::SlotState;
+use crate::engine::api::{SlotReport, SlotState};
 use crate::ids::Rid;
 use crate::rtp::codec::Kind;
 use std::time::{Duration, Instant};
@@ -87,7 +87,8 @@ impl Engine {
         if slot.told.is_none() {
             slot.told = Some(SlotState::Waiting);
             let (mid, state) = (slot.media.mid.clone(), SlotState::Waiting);
-            self.events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track: track.id, state });
+            let report = SlotReport::plain(state);
+            self.events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track: track.id, report });
         }
         if peer.connected && slot.forwarder.awaits_keyframe() {
             self.want_keyframe(now, index, at);

@@ -1,5 +1,5 @@
 //! What the engine knows of one peer: its association, what it sends us, and its slots.
-use super::api::SlotState;
+use super::api::{SlotState, Wish};
 use crate::forward::{Forwarder, Offsets, StreamKey};
 use crate::ids::{Mid, PeerId, RoomId};
 use crate::peer::Path;
@@ -113,6 +113,8 @@ pub(super) struct Slot {
     /// Its m-line is gone; a new one may take its place.
     pub retired: bool,
     pub track: Option<usize>,
+    /// How it is looked at.
+    pub wish: Wish,
     /// Where it stands among the track's subscribers.
     pub place: usize,
     pub forwarder: Forwarder,
@@ -142,6 +144,7 @@ impl Slot {
             media,
             retired: false,
             track: None,
+            wish: Wish::default(),
             place: 0,
             forwarder,
             next_repair: SeqNo(u64::from(first_repair & 0x7fff)),

@@ -34,7 +34,11 @@ impl Room {
             engine::Event::PeerFailed { peer, why, .. } => self.peer_failed(at, peer, why),
             engine::Event::TrackLive { track, .. } => self.track_stalled(track, false),
             engine::Event::TrackStalled { track, .. } => self.track_stalled(track, true),
-            engine::Event::SlotState { peer, mid, track, state, .. } => self.slot_state(peer, &mid, track, state),
+            engine::Event::SlotState { peer, mid, track, report, .. } => {
+                self.slot_state(peer, &mid, track, report.state)
+            }
+            // Not told to anybody yet.
+            engine::Event::TrackWanted { .. } | engine::Event::Quality { .. } => {}
             engine::Event::Speakers { speakers, .. } => self.heard_speakers(at, &speakers),
             engine::Event::Stats { peer, token, stats, .. } => self.stats_came(peer, token, *stats),
             engine::Event::RoomFailed { .. } => self.dissolve("media failed", None, 4500),

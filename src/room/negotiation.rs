@@ -9,7 +9,7 @@ use super::slots::{Slot, Slots};
 use super::subscriptions::Rewatch;
 use super::timers::Timer;
 use crate::engine::Command;
-use crate::engine::api::SlotState;
+use crate::engine::api::{SlotState, Wish};
 use crate::ids::{Mid, ParticipantId, PeerId, TrackId};
 use crate::peer::config::{PeerConfig, ReceiveMedia};
 use crate::peer::negotiate::{AnswerContext, Change, ConnectionKind, MediaOutcome, NegotiatedMedia, Negotiation};
@@ -298,7 +298,7 @@ impl Room {
                 bound.state = SlotState::Waiting;
                 self.stale.states.insert((id, bound.candidate.track));
                 let (mid, track) = (slot.mid.clone(), Some(bound.candidate.track));
-                self.out.push_back(super::Output::Engine(Command::Bind { peer, mid, track }));
+                self.out.push_back(super::Output::Engine(Command::Bind { peer, mid, track, wish: Wish::default() }));
             }
         }
         participant.subscriber.slots = slots;
@@ -312,7 +312,7 @@ impl Room {
         for slot in gone.iter() {
             let Some(bound) = slot.bound else { continue };
             if let Some(peer) = peer {
-                self.command(Command::Bind { peer, mid: slot.mid.clone(), track: None });
+                self.command(Command::Bind { peer, mid: slot.mid.clone(), track: None, wish: Wish::default() });
             }
             self.unwatch(bound.candidate.track, id);
             self.stale.states.insert((id, bound.candidate.track));

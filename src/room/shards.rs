@@ -3,7 +3,7 @@
 //! A small room stays on one shard. A large one spreads over all of them, and each shard that has subscribers of another's track
 //! mirrors it (`engine::relay`). The room itself knows nothing of this: its commands are split here, and what the shards
 //! say is put together again.
-use crate::engine::api::Speaker;
+use crate::engine::api::{Speaker, Wish};
 use crate::engine::{Command, Event};
 use crate::ids::{Mid, PeerId, RoomId, ShardId, TrackId};
 use crate::peer::config::PeerConfig;
@@ -81,7 +81,7 @@ impl Router {
             Command::Publish { track, peer, mid, kind } => self.publish(track, peer, mid, kind, &mut send),
             Command::Unpublish { track } => self.unpublish(track, &mut send),
             Command::SetMuted { track, muted } => self.set_muted(track, muted, &mut send),
-            Command::Bind { peer, mid, track } => self.bind(peer, mid, track, &mut send),
+            Command::Bind { peer, mid, track, wish } => self.bind(peer, mid, track, wish, &mut send),
             Command::Stats { peer, token } => {
                 if let Some(&shard) = self.peers.get(&peer) {
                     send(shard, Command::Stats { peer, token });
@@ -175,7 +175,14 @@ impl Router {
         }
     }
 
-    fn bind(&mut self, peer: PeerId, mid: Mid, track: Option<TrackId>, send: &mut impl FnMut(ShardId, Command)) {
+    fn bind(
+        &mut self,
+        peer: PeerId,
+        mid: Mid,
+        track: Option<TrackId>,
+        wish: Wish,
+        send: &mut impl FnMut(ShardId, Command),
+    ) {
         let Some(&shard) = self.peers.get(&peer) else { return };
         let track = track.filter(|id| self.tracks.contains_key(id));
         let slots = self.slots.entry(peer).or_default();
@@ -184,12 +191,12 @@ impl Router {
             None => slots.remove(&mid),
         };
         if before == track {
-            return send(shard, Command::Bind { peer, mid, track });
+            return send(shard, Command::Bind { peer, mid, track, wish });
         }
         if let Some(track) = track {
             self.count_in(track, shard, send);
         }
-        send(shard, Command::Bind { peer, mid, track });
+        send(shard, Command::Bind { peer, mid, track, wish });
         if let Some(before) = before {
             self.count_out(before, shard, send);
         }
@@ -228,7 +235,7 @@ impl Router {
         let Some(slots) = self.slots.get(&peer) else { return };
         let kept = |mid: &Mid| config.send.iter().any(|media| media.mid == *mid);
         let gone: Vec<Mid> = slots.keys().filter(|mid| !kept(mid)).cloned().collect();
-        gone.into_iter().for_each(|mid| self.bind(peer, mid, None, send));
+        gone.into_iter().for_each(|mid| self.bind(peer, mid, None, Wish::default(), send));
     }
 }
 
@@ -257,7 +264,7 @@ mod tests {
     }
 
     fn bind(peer: u64, slot: u64, track: Option<u64>) -> Command {
-        Command::Bind { peer: PeerId(peer), mid: mid(slot), track: track.map(TrackId) }
+        Command::Bind { peer: PeerId(peer), mid: mid(slot), track: track.map(TrackId), wish: Wish::default() }
     }
 
     fn route(router: &mut Router, command: Command) -> Vec<(u16, String)> {

@@ -7,7 +7,7 @@ use super::slots::{self, Bound, Candidate, Ranking, Rebind, Want, Wanted};
 use super::timers::Timer;
 use super::{At, Room, UNWATCHED};
 use crate::engine::Command;
-use crate::engine::api::SlotState;
+use crate::engine::api::{SlotState, Wish};
 use crate::ids::{ParticipantId, TrackId};
 use crate::rtp::Kind;
 
@@ -169,7 +169,7 @@ impl Room {
             self.stale.watched.insert(track.id);
         }
         let event = Event::SlotBind(binding(mid.as_str(), track, why));
-        self.command(Command::Bind { peer, mid, track });
+        self.command(Command::Bind { peer, mid, track, wish: Wish::default() });
         self.tell(id, &event);
         [old.or(track), track.or(old)].map(|t| t.unwrap_or(TrackId(0)))
     }
@@ -260,7 +260,7 @@ impl Room {
         }
         let mid = slot.mid.clone();
         drop(slots);
-        self.command(Command::Bind { peer, mid, track: Some(track) });
+        self.command(Command::Bind { peer, mid, track: Some(track), wish: Wish::default() });
     }
 
     /// Says what a participant gets of a track, when that is news.
@@ -334,6 +334,7 @@ fn state(
         SlotState::NoCodec => Some((Unavailable, Why::Codec)),
         _ if track.stalled => Some((Paused, Why::Publisher)),
         SlotState::Live => Some((Live, bound.why)),
+        SlotState::Paused => Some((Paused, Why::Bandwidth)),
         // A moment without packets after a change is no news; after another state it is.
         SlotState::Waiting => said.map(|_| (Paused, Why::Publisher)),
     }

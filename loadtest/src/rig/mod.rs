@@ -9,6 +9,7 @@ pub use client::Client;
 pub use publisher::Publisher;
 pub use sinks::{Collecting, Counting, Sending};
 
+use exedra::engine::api::Wish;
 use exedra::engine::{Command, Engine, Event, Path, Sink};
 use exedra::ids::{Mid, PeerId, RoomId, ShardId, TrackId};
 use exedra::metrics::ShardMetrics;
@@ -109,7 +110,10 @@ impl Rig {
             let (peer, slots) = (PeerId(2 + n as u64), vec![slot(n, Kind::Video)?, slot(n, Kind::Audio)?]);
             subscribers.push(Client::connect(&mut engine, now, &identity, peer, address(n), Vec::new(), slots)?);
             for (mid, track) in [("v", VIDEO), ("a", AUDIO)] {
-                engine.handle_command(now, Command::Bind { peer, mid: label(mid)?, track: Some(track) });
+                engine.handle_command(
+                    now,
+                    Command::Bind { peer, mid: label(mid)?, track: Some(track), wish: Wish::default() },
+                );
             }
         }
         let publisher = Publisher::new(client, plan);

@@ -4,7 +4,7 @@ use super::client::{Client, assert_knows_the_truth};
 use super::world::{World, claims, offer, settings, slots_offer};
 use super::*;
 use crate::engine;
-use crate::engine::api::{PeerFailure, PeerStats, SlotState, Speaker};
+use crate::engine::api::{PeerFailure, PeerStats, SlotReport, SlotState, Speaker};
 use crate::ids::Mid;
 use crate::rtp::Codec;
 use rand::{Rng, SeedableRng};
@@ -223,9 +223,9 @@ impl Chaos {
                 let all: Vec<_> = self.world.engine.bindings.iter().map(|((p, m), t)| (*p, m.clone(), *t)).collect();
                 let at = self.pick(all.len() + 1);
                 let (peer, mid, track) = all.get(at).cloned().unwrap_or((peer, "v0".into(), track));
-                let state = [SlotState::Waiting, SlotState::Live, SlotState::NoCodec][self.pick(3)];
+                let state = [SlotState::Waiting, SlotState::Live, SlotState::Paused, SlotState::NoCodec][self.pick(4)];
                 let mid = Mid::try_from(mid.as_str()).expect("a mid");
-                engine::Event::SlotState { room, peer, mid, track, state }
+                engine::Event::SlotState { room, peer, mid, track, report: SlotReport::plain(state) }
             }
         };
         if matches!(event, engine::Event::RoomFailed { .. }) {

@@ -3,7 +3,7 @@ use super::client::{Client, assert_knows_the_truth};
 use super::world::{SIMULCAST, World, brief_of, claims, offer, settings, slots_offer};
 use super::*;
 use crate::engine;
-use crate::engine::api::{SlotState, Speaker};
+use crate::engine::api::{SlotReport, SlotState, Speaker};
 use serde_json::{Value, json};
 
 fn resume(world: &mut World, welcome: &Value, seq: u64, claims: Claims) -> (SocketId, Vec<Value>) {
@@ -181,7 +181,13 @@ fn meanwhile(others: &mut [Client], world: &mut World, n: usize) {
         4 => {
             for ((peer, mid), track) in world.engine.bindings.clone() {
                 let mid = mid.as_str().try_into().expect("a mid");
-                world.event(engine::Event::SlotState { room, peer, mid, track, state: SlotState::Live });
+                world.event(engine::Event::SlotState {
+                    room,
+                    peer,
+                    mid,
+                    track,
+                    report: SlotReport::plain(SlotState::Live),
+                });
             }
         }
         5 => {

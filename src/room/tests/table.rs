@@ -2,7 +2,7 @@
 use super::world::{SIMULCAST, World, brief_of, claims, offer, settings, slots_offer};
 use super::*;
 use crate::engine;
-use crate::engine::api::{PeerFailure, PeerStats, SlotState, Speaker};
+use crate::engine::api::{PeerFailure, PeerStats, SlotReport, SlotState, Speaker};
 use crate::ids::Mid;
 use crate::rtp::Codec;
 use serde_json::{Value, json};
@@ -266,7 +266,13 @@ fn states_are_told_when_they_change_and_to_those_concerned() {
     let [ann_sub, ben_pub] = [world.peer(p(1), Pc::Sub), world.peer(p(2), Pc::Pub)];
     let (room, track) = (RoomId(7), TrackId(2));
     let mid = Mid::try_from("v0").expect("a mid");
-    let slot = |state| engine::Event::SlotState { room, peer: ann_sub, mid: mid.clone(), track, state };
+    let slot = |state| engine::Event::SlotState {
+        room,
+        peer: ann_sub,
+        mid: mid.clone(),
+        track,
+        report: SlotReport::plain(state),
+    };
     let live = engine::Event::TrackLive { room, track, codec: Codec::Vp8, encodings: vec![] };
     let stalled = engine::Event::TrackStalled { room, track };
     world.read(ann);

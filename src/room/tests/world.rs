@@ -268,7 +268,7 @@ impl Engine {
                     false => self.muted.remove(&track),
                 };
             }
-            Command::Bind { peer, mid, track } => {
+            Command::Bind { peer, mid, track, .. } => {
                 if let Some(track) = track {
                     let media = self.peers[&peer].send.iter().find(|m| m.mid == mid).expect("the slot is there");
                     assert!(media.active);
@@ -291,7 +291,7 @@ fn brief(command: &Command) -> String {
         Command::Publish { track, peer, mid, .. } => format!("publish {track} {peer} {mid}"),
         Command::Unpublish { track } => format!("unpublish {track}"),
         Command::SetMuted { track, muted } => format!("muted {track} {muted}"),
-        Command::Bind { peer, mid, track } => {
+        Command::Bind { peer, mid, track, .. } => {
             format!("bind {peer} {mid} {}", track.map_or("-".into(), |t| t.to_string()))
         }
         Command::Stats { peer, token } => format!("stats {peer} {token}"),
