@@ -120,6 +120,8 @@ pub struct ShardMetrics {
     /// RTP packets sealed for subscribers, retransmissions included.
     pub rtp_out: Counter,
     pub retransmissions_out: Counter,
+    /// Packets sent to subscribers to see whether their paths carry more.
+    pub probes_out: Counter,
     /// Packets asked for again from publishers.
     pub nacks_out: Counter,
     /// Packets that subscribers asked for again.
@@ -152,6 +154,7 @@ impl Default for ShardMetrics {
             rtp_in: c(),
             rtp_out: c(),
             retransmissions_out: c(),
+            probes_out: c(),
             nacks_out: c(),
             nacks_in: c(),
             keyframe_requests_out: c(),
