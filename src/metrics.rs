@@ -126,6 +126,8 @@ pub struct ShardMetrics {
     pub nacks_out: Counter,
     /// Packets that subscribers asked for again.
     pub nacks_in: Counter,
+    /// Transport-wide feedbacks and REMBs of subscribers, from which their paths are estimated.
+    pub feedbacks_in: Counter,
     pub keyframe_requests_out: Counter,
     pub keyframe_requests_in: Counter,
     pub peers: Counter,
@@ -157,6 +159,7 @@ impl Default for ShardMetrics {
             probes_out: c(),
             nacks_out: c(),
             nacks_in: c(),
+            feedbacks_in: c(),
             keyframe_requests_out: c(),
             keyframe_requests_in: c(),
             peers: c(),

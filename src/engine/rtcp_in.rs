@@ -71,6 +71,7 @@ impl Engine {
         if let Err(reason) = tell(&mut outgoing.bandwidth) {
             return self.drop_packet(reason);
         }
+        self.metrics.feedbacks_in.add(1);
         // No touch: feedback comes twenty times a second, and seldom changes more than a number.
         self.list(index);
         self.arm(now, index);
