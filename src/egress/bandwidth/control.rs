@@ -1,18 +1,20 @@
 //! What the signals make of the estimate: back off, drain, resume, grow, and when to probe.
 use super::delay::{DelayDetector, Usage};
-use super::loss::LossDetector;
+use super::loss::{LossDetector, Tally, Verdict};
 use super::probe::Outcome;
 use super::{LimitedBy, MAX_BPS, MIN_BPS, Micros, START_BPS, clamp};
 
 /// What is sent after over-use, of what the path was seen to carry. (GCC: 0.85 of what arrived.)
 const BACK_OFF: f64 = 0.92;
-/// Of what a saturated probe showed.
-const PROBE_SHARE: f64 = 0.92;
+/// Of what a probe showed.
+const PROBE_SHARE: f64 = 0.95;
 /// A queue beyond this is drained by sending less for a while.
 const DRAIN_FROM: f64 = 40_000.0;
 /// In about this time.
 const DRAIN_WITHIN: f64 = 900_000.0;
 const DRAINED: f64 = 20_000.0;
+/// A measured limit is kept to for so long.
+const LIMIT_HOLDS: Micros = 10_000_000;
 /// Between probes while more is wanted.
 const PROBE_INTERVAL: Micros = 5_000_000;
 const MAX_PROBE_INTERVAL: Micros = 7_000_000;
@@ -24,9 +26,7 @@ const RECOVERY: Micros = 3_000_000;
 pub(super) struct Signals {
     pub now: Micros,
     pub usage: Usage,
-    /// Packets told of for the first time, and how many of them were lost.
-    pub told: u32,
-    pub lost: i64,
+    pub tally: Tally,
     pub sent_bps: f64,
     pub received_bps: f64,
     pub rtt: Micros,
@@ -41,6 +41,8 @@ struct Drain {
     resume_bps: f64,
     ceiling_bps: f64,
     queue: f64,
+    carried: f64,
+    since: Micros,
     until: Micros,
 }
 
@@ -140,16 +142,13 @@ impl Controller {
         if matches!(self.limited_by, LimitedBy::Start | LimitedBy::Silence) {
             self.limited_by = LimitedBy::Nothing;
         }
-        let too_much_loss = self.loss.handle(signals.now, signals.told, signals.lost);
-        if signals.usage == Usage::Overuse {
+        let verdict = self.loss.handle(signals.now, signals.tally);
+        if signals.usage == Usage::Overuse || verdict == Some(Verdict::Overflow) {
             self.back_off(signals, delay);
             return true;
         }
-        if let Some(excess) = too_much_loss {
-            let floor = (0.98 * signals.received_bps).min(self.bps);
-            self.bps = clamp((self.bps * (1.0 - 0.5 * excess)).max(floor));
-            self.limited_by = LimitedBy::Loss;
-            self.ignore_before = signals.next_number;
+        if let (Some(Verdict::Excess(excess)), None) = (verdict, self.drain) {
+            self.lose(signals, excess);
             return true;
         }
         if self.drain.is_some() {
@@ -160,42 +159,73 @@ impl Controller {
         false
     }
 
-    fn back_off(&mut self, signals: &Signals, delay: &mut DelayDetector) {
-        let carried = delay.backlog_rate().map_or(signals.received_bps, |(bps, _)| bps);
-        let ceiling = self.drain.map_or(self.bps, |drain| drain.ceiling_bps.min(self.bps.max(drain.resume_bps)));
-        let resume = clamp((BACK_OFF * carried).min(ceiling));
-        let queue = delay.queue();
-        let share = (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.5, 1.0);
-        self.bps = clamp(resume * share);
-        self.capacity = Some(Capacity { bps: carried, at: signals.now });
-        let until = signals.now + signals.rtt + 500_000 + (queue * 1.5) as Micros;
-        self.drain = Some(Drain { resume_bps: resume, ceiling_bps: ceiling, queue, until });
-        self.limited_by = LimitedBy::Delay;
+    /// What the path carries, made of what arrives of it: what it loses by itself it carries too.
+    fn with_losses(&self, arrives: f64) -> f64 {
+        arrives / (1.0 - self.loss.inherent().min(0.1))
+    }
+
+    /// Much more is lost than the path loses by itself, and no queue was seen: a policer, or a queue of a few packets.
+    fn lose(&mut self, signals: &Signals, excess: f64) {
+        let arrives = self.with_losses(signals.received_bps);
+        let gentle = self.bps * (1.0 - 0.5 * excess);
+        let lowered = if excess > 0.2 { arrives.max(0.5 * self.bps) } else { gentle.max(arrives) };
+        self.bps = clamp(lowered.min(self.bps));
+        self.limited_by = LimitedBy::Loss;
         self.ignore_before = signals.next_number;
         self.probe_at = self.probe_at.max(signals.now + RECOVERY);
+    }
+
+    fn back_off(&mut self, signals: &Signals, delay: &mut DelayDetector) {
+        let carried = self.with_losses(delay.backlog_rate().map_or(signals.received_bps, |(bps, _)| bps));
+        let ceiling = self.drain.map_or(self.bps, |drain| drain.ceiling_bps.min(self.bps.max(drain.resume_bps)));
+        self.drain_to(signals, delay, carried, ceiling);
+        self.limited_by = LimitedBy::Delay;
+        self.probe_at = self.probe_at.max(signals.now + RECOVERY);
+    }
+
+    fn drain_to(&mut self, signals: &Signals, delay: &mut DelayDetector, carried: f64, ceiling: f64) {
+        let resume = clamp((BACK_OFF * carried).min(ceiling));
+        let queue = delay.queue();
+        self.bps = clamp(resume * drain_share(queue));
+        self.capacity = Some(Capacity { bps: carried, at: signals.now });
+        let until = signals.now + signals.rtt + 500_000 + (queue * 1.5) as Micros;
+        self.drain = Some(Drain { resume_bps: resume, ceiling_bps: ceiling, queue, carried, since: signals.now, until });
+        self.ignore_before = signals.next_number;
         delay.acknowledge();
     }
 
     fn go_on_draining(&mut self, signals: &Signals, delay: &mut DelayDetector) {
+        let backlog = delay.backlog_rate().filter(|&(_, lasted)| lasted > 150_000).map(|(bps, _)| self.with_losses(bps));
         let Some(drain) = &mut self.drain else { return };
         // While there is a queue, what arrives is what the path carries.
-        if let Some((carried, lasted)) = delay.backlog_rate()
-            && lasted > 150_000
-        {
+        if let Some(carried) = backlog {
             drain.resume_bps = clamp((BACK_OFF * carried).min(drain.ceiling_bps));
             self.capacity = Some(Capacity { bps: carried, at: signals.now });
+            drain.queue = drain.queue.max(delay.standing_queue());
         }
+        let drain = *drain;
+        // What was on its way when the decision was made has made the queue longer.
+        self.bps = clamp(self.bps.min(drain.resume_bps * drain_share(delay.standing_queue())));
         let seen = signals.next_told > self.ignore_before;
-        if seen && delay.standing_queue() < DRAINED {
+        let standing = delay.standing_queue();
+        if seen && standing < DRAINED {
             self.bps = drain.resume_bps;
             self.drain = None;
-        } else if signals.now > drain.until {
-            // It does not drain although less is sent: it is another's, or the way has become longer.
-            if delay.standing_queue() > 0.4 * drain.queue {
-                delay.rebase();
-            }
+            return;
+        }
+        if signals.now <= drain.until {
+            return;
+        }
+        // It should have drained. If hardly any of it went although less was sent than had been carried, it is another's,
+        // or the way has become longer; otherwise it takes more of the same.
+        let spare = (1.0 - signals.sent_bps / drain.carried).clamp(0.0, 1.0);
+        let expected = spare * (signals.now - drain.since) as f64;
+        if expected > 50_000.0 && drain.queue - standing < 0.3 * expected.min(drain.queue) {
+            delay.rebase();
             self.bps = drain.resume_bps;
             self.drain = None;
+        } else {
+            self.drain_to(signals, delay, backlog.unwrap_or(drain.carried), drain.ceiling_bps);
         }
     }
 
@@ -214,15 +244,16 @@ impl Controller {
             return;
         }
         let seconds = elapsed as f64 / 1e6;
-        let near = self.capacity.is_some_and(|c| signals.now - c.at < 60_000_000 && self.bps > 0.85 * c.bps);
-        let step = match near {
-            // About a packet in each response time.
-            true => (9_600.0 / (signals.rtt as f64 / 1e6 + 0.1)).max(0.01 * self.bps) * seconds,
-            false => self.bps * 0.08 * seconds,
-        };
-        let evidence = (1.25 * signals.received_bps).max(self.bps);
-        self.bps = clamp((self.bps + step).min(evidence));
+        let evidence = (1.25 * signals.received_bps).min(self.known_limit(signals.now));
+        self.bps = clamp((self.bps * (1.0 + 0.08 * seconds)).min(evidence.max(self.bps)));
         self.limited_by = LimitedBy::Nothing;
+    }
+
+    /// What was measured as the limit holds for a while, and then less and less.
+    fn known_limit(&self, now: Micros) -> f64 {
+        let Some(capacity) = self.capacity else { return f64::INFINITY };
+        let age = ((now - capacity.at - LIMIT_HOLDS).max(0)) as f64 / 1e6;
+        PROBE_SHARE * capacity.bps * (1.0 + 0.01 * age)
     }
 
     pub fn handle_silence(&mut self) {
@@ -244,7 +275,7 @@ impl Controller {
     /// Loss alone, where nothing else is known: as the loss-based part of draft-ietf-rmcat-gcc-02 (section 6).
     pub fn handle_report(&mut self, now: Micros, share: f64) {
         let elapsed = self.last_report.replace(now).map_or(1_000_000, |last| now - last).clamp(0, 5_000_000);
-        self.loss.observe(share);
+        self.loss.observe(share, share);
         if share > 0.1 {
             self.blind = clamp(self.blind.min(10e6) * (1.0 - 0.5 * share));
         } else if share < 0.02 {
@@ -271,7 +302,11 @@ impl Controller {
 
     /// The rate of the probe that is to be made now.
     pub fn probe_bps(&self) -> f64 {
-        let factor = if self.capacity.is_none() { 3.0 } else { 2.0 };
+        let factor = match self.probe_failures {
+            0 if self.capacity.is_none() => 3.0,
+            0 | 1 => 2.0,
+            _ => 1.5,
+        };
         (self.bps * factor).min(self.wanted * 1.15).max(self.bps * 1.1).min(MAX_BPS as f64)
     }
 
@@ -296,9 +331,16 @@ impl Controller {
             if self.capacity.is_some_and(|c| c.bps < outcome.bps) {
                 self.capacity = None;
             }
-            self.bps = clamp(self.bps.max(0.97 * outcome.bps));
+            // Another one at once, if this one led anywhere.
+            let shown = PROBE_SHARE * outcome.bps;
+            self.probe_at = if shown > 1.05 * self.bps { now } else { now + PROBE_INTERVAL };
+            self.bps = clamp(self.bps.max(shown));
             self.limited_by = LimitedBy::Nothing;
-            self.probe_at = now;
         }
     }
+}
+
+/// Of what the path carries, what to send so that a queue of so many microseconds is gone within a second or so.
+fn drain_share(queue: f64) -> f64 {
+    (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.5, 1.0)
 }

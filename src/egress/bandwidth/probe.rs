@@ -131,6 +131,15 @@ impl Prober {
         Some(self.end())
     }
 
+    /// The path shows its limit already: what was sent will do.
+    pub fn cut(&mut self, now: Micros) {
+        if self.samples.len() >= MIN_SAMPLES
+            && let Some(burst) = self.burst.as_mut().filter(|b| b.open)
+        {
+            (burst.open, burst.deadline) = (false, now + 1_000_000);
+        }
+    }
+
     pub fn abort(&mut self) {
         self.burst = None;
     }
