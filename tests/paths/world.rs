@@ -256,7 +256,7 @@ impl Viewer {
         source::total_bps(&self.tracks.iter().map(|t| t.target).collect::<Vec<_>>())
     }
 
-    /// A plain allocator: up with 3 % to spare and at most twice a second, down at once.
+    /// A plain allocator: up with 2 % to spare and at most twice a second, down at once.
     fn allocate(&mut self, now: Instant, scenario: &Scenario) {
         let bps = self.bandwidth.estimate().bps as f64;
         let before = self.allocated();
@@ -268,7 +268,7 @@ impl Viewer {
             chosen = Some(limit(bps));
         } else if now >= self.allocated_at + Duration::from_millis(500) {
             self.allocated_at = now;
-            let better = limit(bps * 0.97);
+            let better = limit(bps * 0.98);
             chosen = (source::total_bps(&better) > before).then_some(better);
         }
         for (track, target) in self.tracks.iter_mut().zip(chosen.into_iter().flatten()) {

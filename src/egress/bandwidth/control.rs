@@ -7,7 +7,7 @@ use super::{LimitedBy, MAX_BPS, MIN_BPS, Micros, START_BPS, clamp};
 /// What is sent after over-use, of what the path was seen to carry. (GCC: 0.85 of what arrived.)
 const BACK_OFF: f64 = 0.92;
 /// Of what a probe showed.
-const PROBE_SHARE: f64 = 0.95;
+const PROBE_SHARE: f64 = 0.96;
 /// A queue beyond this is drained by sending less for a while.
 const DRAIN_FROM: f64 = 40_000.0;
 /// In about this time.
@@ -17,9 +17,19 @@ const DRAINED: f64 = 20_000.0;
 const LIMIT_HOLDS: Micros = 10_000_000;
 /// Between probes while more is wanted.
 const PROBE_INTERVAL: Micros = 5_000_000;
-const MAX_PROBE_INTERVAL: Micros = 7_000_000;
+const SOONEST_PROBE: Micros = 1_000_000;
 /// The first after a back-off.
 const RECOVERY: Micros = 3_000_000;
+
+/// What may be sent at any moment, as a multiple of the estimate; and of the limit, where that is known.
+const PACING: f64 = 2.5;
+const PACING_KNOWN: f64 = 1.3;
+/// The lowest rate of a probe.
+const MIN_PROBE_BPS: f64 = 250_000.0;
+/// Who shares the path with a flow that fills the queue does not heed the delay for so long.
+const COMPETING: Micros = 20_000_000;
+/// What is kept of the estimate when the queue overflows then.
+const SHARE_BACK_OFF: f64 = 0.8;
 
 /// What one feedback brought.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +43,8 @@ pub(super) struct Signals {
     /// The number of the next packet to be sent, and of the next to be told of.
     pub next_number: u64,
     pub next_told: u64,
+    /// Whether packets arrive faster than the known limit allows, if that can be told.
+    pub promise: Option<bool>,
 }
 
 /// Less is sent until the queue is gone.
@@ -68,7 +80,9 @@ pub(super) struct Controller {
     remb: Option<f64>,
     blind: f64,
     last_report: Option<Micros>,
+    competing_until: Micros,
     probe_at: Micros,
+    probed_at: Micros,
     probe_failures: u32,
     silent_steps: u32,
 }
@@ -88,7 +102,9 @@ impl Controller {
             remb: None,
             blind: MAX_BPS as f64,
             last_report: None,
+            competing_until: 0,
             probe_at: 0,
+            probed_at: 0,
             probe_failures: 0,
             silent_steps: 0,
         }
@@ -108,8 +124,18 @@ impl Controller {
         self.drain.map_or(self.bps, |drain| drain.resume_bps.max(self.bps))
     }
 
-    pub fn pacing_base(&self) -> f64 {
-        self.bps()
+    /// Faster than the path is known to be is of no use: it would only fill the queue there. As long as nothing is known, a frame
+    /// is to be gone in less than half the time until the next.
+    pub fn pacing_bps(&self) -> f64 {
+        match self.capacity {
+            Some(capacity) => (PACING_KNOWN * capacity.bps).clamp(PACING_KNOWN * self.bps(), PACING * self.bps()),
+            None => PACING * self.bps(),
+        }
+    }
+
+    /// What the path was seen to carry when it was full.
+    pub fn limit_bps(&self) -> Option<f64> {
+        self.capacity.map(|c| c.bps)
     }
 
     pub fn loss(&self) -> f64 {
@@ -142,7 +168,14 @@ impl Controller {
         if matches!(self.limited_by, LimitedBy::Start | LimitedBy::Silence) {
             self.limited_by = LimitedBy::Nothing;
         }
+        self.heed_promise(signals);
         let verdict = self.loss.handle(signals.now, signals.tally);
+        if delay.take_relief() {
+            self.competing_until = 0;
+        }
+        if signals.now < self.competing_until {
+            return self.compete(signals, delay, verdict);
+        }
         if signals.usage == Usage::Overuse || verdict == Some(Verdict::Overflow) {
             self.back_off(signals, delay);
             return true;
@@ -154,9 +187,23 @@ impl Controller {
         if self.drain.is_some() {
             self.go_on_draining(signals, delay);
         } else {
-            self.grow(signals, delay);
+            self.grow(signals, delay, false);
         }
         false
+    }
+
+    /// Another flow keeps the queue full, and takes all that we leave: only losses count, as they do for the other. (GCC raises its
+    /// threshold instead; Copa, NSDI 2018, has such a mode too.)
+    fn compete(&mut self, signals: &Signals, delay: &mut DelayDetector, verdict: Option<Verdict>) -> bool {
+        delay.acknowledge();
+        let Some(_) = verdict else {
+            self.grow(signals, delay, true);
+            return false;
+        };
+        self.bps = clamp(self.bps * SHARE_BACK_OFF);
+        self.limited_by = LimitedBy::Loss;
+        self.ignore_before = signals.next_number;
+        true
     }
 
     /// What the path carries, made of what arrives of it: what it loses by itself it carries too.
@@ -197,8 +244,12 @@ impl Controller {
     fn go_on_draining(&mut self, signals: &Signals, delay: &mut DelayDetector) {
         let backlog = delay.backlog_rate().filter(|&(_, lasted)| lasted > 150_000).map(|(bps, _)| self.with_losses(bps));
         let Some(drain) = &mut self.drain else { return };
-        // While there is a queue, what arrives is what the path carries.
-        if let Some(carried) = backlog {
+        let seen = signals.next_told > self.ignore_before;
+        let standing = delay.standing_queue();
+        // While there is a queue, what arrives is what the path carries; unless it does not drain, for then it is another's.
+        if let Some(carried) = backlog
+            && (!seen || standing < 0.8 * drain.queue)
+        {
             drain.resume_bps = clamp((BACK_OFF * carried).min(drain.ceiling_bps));
             self.capacity = Some(Capacity { bps: carried, at: signals.now });
             drain.queue = drain.queue.max(delay.standing_queue());
@@ -206,8 +257,6 @@ impl Controller {
         let drain = *drain;
         // What was on its way when the decision was made has made the queue longer.
         self.bps = clamp(self.bps.min(drain.resume_bps * drain_share(delay.standing_queue())));
-        let seen = signals.next_told > self.ignore_before;
-        let standing = delay.standing_queue();
         if seen && standing < DRAINED {
             self.bps = drain.resume_bps;
             self.drain = None;
@@ -224,12 +273,13 @@ impl Controller {
             delay.rebase();
             self.bps = drain.resume_bps;
             self.drain = None;
+            self.competing_until = signals.now + COMPETING;
         } else {
             self.drain_to(signals, delay, backlog.unwrap_or(drain.carried), drain.ceiling_bps);
         }
     }
 
-    fn grow(&mut self, signals: &Signals, delay: &DelayDetector) {
+    fn grow(&mut self, signals: &Signals, delay: &DelayDetector, competing: bool) {
         let elapsed = self.last_growth.replace(signals.now).map_or(0, |last| signals.now - last).clamp(0, 250_000);
         if self.wanted <= self.allocated {
             return;
@@ -240,11 +290,12 @@ impl Controller {
             }
             return;
         }
-        if delay.standing_queue() > DRAINED || self.loss.forbids_growth() {
+        if !competing && (delay.standing_queue() > DRAINED || self.loss.forbids_growth()) {
             return;
         }
         let seconds = elapsed as f64 / 1e6;
-        let evidence = (1.25 * signals.received_bps).min(self.known_limit(signals.now));
+        let limit = if competing { f64::INFINITY } else { self.known_limit(signals.now) };
+        let evidence = (1.25 * signals.received_bps).min(limit);
         self.bps = clamp((self.bps * (1.0 + 0.08 * seconds)).min(evidence.max(self.bps)));
         self.limited_by = LimitedBy::Nothing;
     }
@@ -296,6 +347,18 @@ impl Controller {
         (useful && self.silent_steps == 0).then_some(self.probe_at)
     }
 
+    /// Packets come faster than the limit allows: it is time to measure it again. Where they do not, there is no hurry.
+    fn heed_promise(&mut self, signals: &Signals) {
+        match signals.promise {
+            Some(true) => self.probe_at = self.probe_at.min(signals.now.max(self.probed_at + SOONEST_PROBE)),
+            Some(false) if self.probe_failures > 0 => {
+                let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(4));
+                self.probe_at = self.probe_at.max(self.probed_at + patience);
+            }
+            _ => {}
+        }
+    }
+
     pub fn put_off_probe(&mut self, now: Micros) {
         self.probe_at = now + 500_000;
     }
@@ -307,11 +370,12 @@ impl Controller {
             0 | 1 => 2.0,
             _ => 1.5,
         };
-        (self.bps * factor).min(self.wanted * 1.15).max(self.bps * 1.1).min(MAX_BPS as f64)
+        (self.bps * factor).min(self.wanted * 1.15).max(self.bps * 1.1).clamp(MIN_PROBE_BPS, MAX_BPS as f64)
     }
 
     /// What the probe that was sent showed; `None` if nothing.
     pub fn handle_probe(&mut self, now: Micros, outcome: Option<Outcome>) {
+        self.probed_at = now;
         let Some(outcome) = outcome else {
             self.probe_at = now + PROBE_INTERVAL;
             return;
@@ -323,8 +387,7 @@ impl Controller {
             self.probe_failures += 1;
             self.capacity = Some(Capacity { bps: outcome.bps, at: now });
             self.bps = clamp(self.bps.max(PROBE_SHARE * outcome.bps));
-            let interval = PROBE_INTERVAL + 1_000_000 * Micros::from(self.probe_failures.min(8));
-            self.probe_at = now + interval.min(MAX_PROBE_INTERVAL);
+            self.probe_at = now + PROBE_INTERVAL;
             self.limited_by = LimitedBy::Delay;
         } else {
             self.probe_failures = 0;

@@ -71,6 +71,9 @@ pub(super) struct DelayDetector {
     /// Since when all excess is above the threshold.
     above: Option<Stretch>,
     high_since: Option<Micros>,
+    /// By how much the base was raised, and has fallen since.
+    raised: Option<Micros>,
+    relief: Micros,
     /// Since when there is a queue: what arrives in it arrives at the rate of the bottleneck.
     backlog: Option<Stretch>,
     /// The rate of a window of it that is over.
@@ -82,7 +85,11 @@ impl DelayDetector {
     /// With `ignore`, what it tells is the past of a decision already made.
     pub fn handle_arrival(&mut self, packet: Arrived, capacity_bps: f64, ignore: bool) -> Usage {
         let delay = packet.arrival - packet.sent;
+        let before = self.base.least();
         let queue = (delay - self.base.update(packet.sent, delay)) as f64;
+        if self.raised.is_some() {
+            self.relief += (before - self.base.least()).max(0);
+        }
         self.queue = queue;
         self.standing.update(packet.arrival, queue);
         let Some(last) = self.last.replace(packet) else {
@@ -165,12 +172,22 @@ impl DelayDetector {
     pub fn rebase(&mut self) {
         let Some(last) = self.last else { return };
         let standing = self.standing.least() as Micros;
+        (self.raised, self.relief) = (Some(standing), 0);
         self.base = Base { current: last.arrival - last.sent - self.queue as Micros + standing, ..self.base };
         self.base.previous = self.base.current;
         self.base.since = last.sent;
         self.queue = (self.queue - standing as f64).max(0.0);
         self.standing = Standing::default();
         self.acknowledge();
+    }
+
+    /// What was taken for the path's own delay by [`rebase`](Self::rebase) has gone: once.
+    pub fn take_relief(&mut self) -> bool {
+        let gone = self.raised.is_some_and(|raised| self.relief > raised / 2);
+        if gone {
+            (self.raised, self.relief) = (None, 0);
+        }
+        gone
     }
 
     /// The clocks have jumped: everything measured is void.
@@ -215,6 +232,9 @@ impl Base {
             (self.previous, self.current, self.since) = (self.current, delay, now);
         }
         self.current = self.current.min(delay);
+        self.least()
+    }
+    fn least(&self) -> Micros {
         self.current.min(self.previous)
     }
 }

@@ -4,6 +4,7 @@ mod control;
 mod delay;
 mod history;
 mod loss;
+mod pairs;
 mod probe;
 mod rate;
 
@@ -13,6 +14,7 @@ use control::{Controller, Signals};
 use delay::{Arrived, DelayDetector};
 use history::{Fate, History};
 use loss::Tally;
+use pairs::Pairs;
 use probe::Prober;
 use rate::RateWindow;
 use std::time::{Duration, Instant};
@@ -38,9 +40,6 @@ const CLOCK_JUMP: Micros = 5_000_000;
 const STANDING_QUEUE: f64 = 20_000.0;
 /// A probe that makes packets wait for so long has shown what it is to show.
 const PROBE_QUEUE: f64 = 80_000.0;
-/// What a pacer may send, as a multiple of the estimate: so that a frame goes in less than half the time until the next.
-const PACING: f64 = 2.5;
-
 /// What a packet is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -105,6 +104,7 @@ pub struct Bandwidth {
     sent: RateWindow,
     received: RateWindow,
     delay: DelayDetector,
+    pairs: Pairs,
     prober: Prober,
     control: Controller,
     rtt: Option<Micros>,
@@ -129,6 +129,7 @@ impl Bandwidth {
             sent: RateWindow::default(),
             received: RateWindow::default(),
             delay: DelayDetector::default(),
+            pairs: Pairs::default(),
             prober: Prober::default(),
             control: Controller::new(),
             rtt: None,
@@ -156,7 +157,7 @@ impl Bandwidth {
         let now = self.micros(now);
         let first = self.history.extend(feedback.base_sequence, feedback.packet_count)?;
         let offset = self.clock.offset(feedback.reference_time);
-        let capacity = self.control.modelled_bps();
+        let (capacity, limit) = (self.control.modelled_bps(), self.control.limit_bps());
         let (mut tally, mut news, mut newest_sent) = (Tally::default(), false, None);
         let mut usage = Usage::Normal;
         for (number, (_, arrival)) in (first..).zip(feedback.arrivals()) {
@@ -191,6 +192,7 @@ impl Bandwidth {
             }
             self.next_told = number + 1;
             newest_sent = Some(sent.at);
+            self.pairs.handle_arrival(packet, limit);
             if self.delay.handle_arrival(packet, capacity, self.control.ignores(number)) == Usage::Overuse {
                 usage = Usage::Overuse;
             }
@@ -293,7 +295,7 @@ impl Bandwidth {
             return MAX_BPS as f64;
         }
         let probe = self.prober.sending_bps().unwrap_or(0.0);
-        (self.control.pacing_base() * PACING).max(probe).min(MAX_BPS as f64)
+        self.control.pacing_bps().max(probe).min(MAX_BPS as f64)
     }
 
     /// Whether a probe is being sent now.
@@ -350,6 +352,7 @@ impl Bandwidth {
             rtt: self.rtt.unwrap_or(100_000),
             next_number: self.history.next(),
             next_told: self.next_told,
+            promise: self.pairs.promise_more(),
         };
         if self.control.handle_feedback(&signals, &mut self.delay) {
             self.prober.abort();
@@ -358,6 +361,9 @@ impl Bandwidth {
             self.prober.cut(now);
         }
         if let Some(outcome) = self.prober.poll_outcome(self.next_told.saturating_sub(1)) {
+            if outcome.is_some_and(|o| o.saturated) {
+                self.pairs.handle_limit();
+            }
             self.control.handle_probe(now, outcome);
         }
         self.start_probe(now);
