@@ -142,7 +142,7 @@ fn trace(args: &[f64]) {
     s.shape.burst = get(6, 0.0);
     s.shape.jitter = std::time::Duration::from_secs_f64(get(7, 0.0) / 1e3);
     if get(8, 0.0) > 0.0 {
-        s.tcp = vec![(10.0, 40.0)];
+        s.tcp = vec![(20.0, 60.0)];
     }
     s.viewers = (0..get(9, 1.0) as usize).map(|i| i as f64 * 10.0).collect();
     let w: World = run(s);

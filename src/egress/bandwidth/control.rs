@@ -28,6 +28,8 @@ const PACING_KNOWN: f64 = 1.3;
 const MIN_PROBE_BPS: f64 = 250_000.0;
 /// Who shares the path with a flow that fills the queue does not heed the delay for so long.
 const COMPETING: Micros = 20_000_000;
+/// What is kept of the estimate when what waited was another's burst.
+const PASSED: f64 = 0.95;
 /// What is kept of the estimate when the queue overflows then.
 const SHARE_BACK_OFF: f64 = 0.8;
 
@@ -55,7 +57,12 @@ struct Drain {
     queue: f64,
     carried: f64,
     since: Micros,
+    /// When feedback first told of what was sent since, and what waited then.
+    seen: Option<(Micros, f64)>,
     until: Micros,
+    /// What was carried when it began, and what would have been sent; it may have begun again and again since then.
+    first_carried: f64,
+    first_resume: f64,
 }
 
 /// What the path was seen to carry when it was full.
@@ -224,19 +231,38 @@ impl Controller {
 
     fn back_off(&mut self, signals: &Signals, delay: &mut DelayDetector) {
         let carried = self.with_losses(delay.backlog_rate().map_or(signals.received_bps, |(bps, _)| bps));
-        let ceiling = self.drain.map_or(self.bps, |drain| drain.ceiling_bps.min(self.bps.max(drain.resume_bps)));
-        self.drain_to(signals, delay, carried, ceiling);
         self.limited_by = LimitedBy::Delay;
         self.probe_at = self.probe_at.max(signals.now + RECOVERY);
+        let Some(drain) = self.drain else {
+            return self.start_drain(signals, delay, carried, self.bps);
+        };
+        // It grows again though much less is sent than was carried, and hardly more than arrives: it is not ours.
+        let obeyed = signals.sent_bps < 0.7 * drain.first_carried && signals.sent_bps < 1.25 * carried;
+        if obeyed && signals.next_told > self.ignore_before {
+            self.start_to_compete(signals, delay, drain);
+        } else {
+            self.start_drain(signals, delay, carried, drain.ceiling_bps.min(self.bps.max(drain.resume_bps)));
+        }
     }
 
-    fn drain_to(&mut self, signals: &Signals, delay: &mut DelayDetector, carried: f64, ceiling: f64) {
-        let resume = clamp((BACK_OFF * carried).min(ceiling));
+    fn start_drain(&mut self, signals: &Signals, delay: &mut DelayDetector, carried: f64, ceiling_bps: f64) {
+        let resume_bps = clamp((BACK_OFF * carried).min(ceiling_bps));
         let queue = delay.queue();
-        self.bps = clamp(resume * drain_share(queue));
+        self.bps = clamp(resume_bps * drain_share(queue));
         self.capacity = Some(Capacity { bps: carried, at: signals.now });
         let until = signals.now + signals.rtt + 500_000 + (queue * 1.5) as Micros;
-        self.drain = Some(Drain { resume_bps: resume, ceiling_bps: ceiling, queue, carried, since: signals.now, until });
+        let (first_carried, first_resume) = self.drain.map_or((carried, resume_bps), |d| (d.first_carried, d.first_resume));
+        self.drain = Some(Drain {
+            resume_bps,
+            ceiling_bps,
+            queue,
+            carried,
+            since: signals.now,
+            seen: None,
+            until,
+            first_carried,
+            first_resume,
+        });
         self.ignore_before = signals.next_number;
         delay.acknowledge();
     }
@@ -252,15 +278,16 @@ impl Controller {
         {
             drain.resume_bps = clamp((BACK_OFF * carried).min(drain.ceiling_bps));
             self.capacity = Some(Capacity { bps: carried, at: signals.now });
-            drain.queue = drain.queue.max(delay.standing_queue());
+            drain.queue = drain.queue.max(standing);
+        }
+        if seen {
+            drain.seen.get_or_insert((signals.now, standing));
         }
         let drain = *drain;
         // What was on its way when the decision was made has made the queue longer.
-        self.bps = clamp(self.bps.min(drain.resume_bps * drain_share(delay.standing_queue())));
+        self.bps = clamp(self.bps.min(drain.resume_bps * drain_share(standing)));
         if seen && standing < DRAINED {
-            self.bps = drain.resume_bps;
-            self.drain = None;
-            return;
+            return self.resume(signals, drain);
         }
         if signals.now <= drain.until {
             return;
@@ -270,13 +297,34 @@ impl Controller {
         let spare = (1.0 - signals.sent_bps / drain.carried).clamp(0.0, 1.0);
         let expected = spare * (signals.now - drain.since) as f64;
         if expected > 50_000.0 && drain.queue - standing < 0.3 * expected.min(drain.queue) {
-            delay.rebase();
-            self.bps = drain.resume_bps;
-            self.drain = None;
-            self.competing_until = signals.now + COMPETING;
+            self.start_to_compete(signals, delay, drain);
         } else {
-            self.drain_to(signals, delay, backlog.unwrap_or(drain.carried), drain.ceiling_bps);
+            self.start_drain(signals, delay, backlog.unwrap_or(drain.carried), drain.ceiling_bps);
         }
+    }
+
+    /// The queue is gone. How fast it went says too what the path carries; a queue that was gone before less was sent was none
+    /// of ours, but a burst of somebody else's.
+    fn resume(&mut self, signals: &Signals, drain: Drain) {
+        let (since, queue) = drain.seen.unwrap_or((signals.now, 0.0));
+        let took = (signals.now - since) as f64;
+        let pace = if took > queue { 1.0 - (queue - DRAINED).max(0.0) / took } else { 0.0 };
+        let carries = signals.sent_bps / pace.max(0.1);
+        let passed = queue < DRAINED;
+        let resume = if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
+        self.bps = clamp(drain.resume_bps.max(resume));
+        if self.capacity.is_some_and(|c| c.bps * PROBE_SHARE < self.bps) {
+            self.capacity = Some(Capacity { bps: self.bps / PROBE_SHARE, at: signals.now });
+        }
+        self.drain = None;
+    }
+
+    fn start_to_compete(&mut self, signals: &Signals, delay: &mut DelayDetector, drain: Drain) {
+        delay.rebase();
+        self.bps = clamp(drain.first_resume.max(self.bps));
+        self.drain = None;
+        self.ignore_before = signals.next_number;
+        self.competing_until = signals.now + COMPETING;
     }
 
     fn grow(&mut self, signals: &Signals, delay: &DelayDetector, competing: bool) {
