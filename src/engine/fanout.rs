@@ -392,12 +392,8 @@ fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8], stamp: Stamp) -> u
     if block == 0 { 12 } else { 12 + 4 + block.next_multiple_of(4) }
 }
 
-/// Whether the packet of a job, which may have waited, is still there.
-pub(super) fn is_there(stream: &ReceiveStream, source: &Source) -> bool {
-    stream.key == source.stream && stream.history.contains(source.seq)
-}
-
-/// Writes one packet as the subscriber is to see it, and seals it. `out` is exactly as long as the datagram.
+/// Writes one packet as the subscriber is to see it, and seals it. `out` is exactly as long as the datagram. `None` if the packet,
+/// which may have waited, is not there any more.
 pub(super) fn seal(
     slot: &Slot,
     stream: &ReceiveStream,
@@ -407,7 +403,7 @@ pub(super) fn seal(
     outbound: &SrtpOutbound,
     out: &mut [u8],
 ) -> Option<()> {
-    let stored = stream.history.packet(source.seq)?;
+    let stored = stream.history.packet(source.seq).filter(|_| stream.key == source.stream)?;
     let packet = &stored.meta.packet;
     let header_len = write_header(slot, packet, stored.bytes, source, padding > 0, stamps, out);
     if header_len != usize::from(source.header_len) {
@@ -477,7 +473,7 @@ fn write_header(
             own(Extension::TransportCc).map(|id| header.extension(id, &number.to_be_bytes()));
         }
         (Stamp::SendTime, _) => {
-            own(Extension::AbsSendTime).map(|id| header.extension(id, &stamps.sent_at));
+            own(Extension::AbsSendTime).map(|id| header.extension(id, &stamps.sent_at.to_be_bytes()[1..]));
         }
         _ => {}
     }

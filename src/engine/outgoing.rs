@@ -34,8 +34,8 @@ pub(super) struct Outgoing {
 pub(super) struct Stamps {
     /// draft-holmer-rmcat-transport-wide-cc-extensions-01.
     pub transport: Option<u16>,
-    /// Seconds, 6.18 fixed point, of those who measure by it (draft-alvestrand-rmcat-remb-03).
-    pub sent_at: [u8; 3],
+    /// abs-send-time: seconds, 6.18 fixed point, in the low 24 bits.
+    pub sent_at: u32,
 }
 
 /// Which of the two a packet is to have: what is repeated byte by byte (a NACK without RTX) gets neither, for it would not be the same
@@ -135,8 +135,8 @@ impl Engine {
     }
 
     pub(super) fn send_jobs(&mut self, now: Instant, index: usize, jobs: &[Job<Source>], sink: &mut impl Sink) {
-        let sent_at = self.ntp(now) >> 14;
-        let sent_at = [(sent_at >> 16) as u8, (sent_at >> 8) as u8, sent_at as u8];
+        let timed = jobs.iter().any(|job| job.source.stamp == Stamp::SendTime);
+        let sent_at = if timed { (self.ntp(now) >> 14) as u32 } else { 0 };
         let Self { peers, streams, batch, metrics, max_segments, .. } = self;
         let peer = &mut peers[index];
         let Some(path) = peer.path else { return };
@@ -171,7 +171,7 @@ fn seal_run(
     streams: &Slab<ReceiveStream>,
     jobs: &[Job<Source>],
     run: Run,
-    sent_at: [u8; 3],
+    sent_at: u32,
     slab: &mut [u8],
 ) -> (usize, usize) {
     let Peer { association, slots, outgoing, .. } = peer;
@@ -183,9 +183,6 @@ fn seal_run(
         let Some(space) = slab.get_mut(used..used + len) else { return (position, used) };
         let Some(slot) = slots.get(job.source.slot as usize) else { return (position, used) };
         let Some(stream) = streams.get(job.source.stream.index as usize) else { return (position, used) };
-        if !fanout::is_there(stream, &job.source) {
-            return (position, used);
-        }
         let transport = (job.source.stamp == Stamp::Transport).then(|| {
             let purpose = if job.source.probes {
                 Purpose::Probe
