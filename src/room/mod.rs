@@ -7,6 +7,7 @@ pub mod api;
 pub mod messages;
 pub mod settings;
 
+mod demand;
 mod http;
 mod media;
 mod membership;
@@ -18,6 +19,7 @@ mod session;
 pub mod shards;
 mod slots;
 mod speakers;
+mod states;
 mod subscriptions;
 mod timers;
 
@@ -39,7 +41,7 @@ use slots::Ranking;
 use speakers::Speakers;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use timers::{Timer, Timers};
 
 /// One room: facts go in by `handle`, what is to be done comes out by `poll_output`.
@@ -85,9 +87,9 @@ struct Stale {
     /// The ranking no longer is that of the room: every subscriber may want something else.
     reranked: bool,
     subscribers: BTreeSet<ParticipantId>,
-    /// Tracks that got their first watcher or lost one.
+    /// Tracks of which something else may be of use now.
     watched: BTreeSet<TrackId>,
-    /// What somebody was told of a track.
+    /// What somebody was told of a track may no longer be true.
     states: BTreeSet<(ParticipantId, TrackId)>,
 }
 
@@ -164,7 +166,9 @@ impl Room {
             match timer {
                 Timer::Participant(participant) => self.participant_due(at, participant),
                 Timer::Stats(token) => self.stats_overdue(token),
-                Timer::Unwatched(track) => self.unwatched(track),
+                Timer::Unwatched(track) => drop(self.stale.watched.insert(track)),
+                Timer::Waking(track) => self.awake(track),
+                Timer::States(participant) => self.states_due(participant),
                 Timer::Speakers => self.speakers_due(at),
                 Timer::Levels => self.review_levels(at),
                 // Whoever settles counts.
@@ -244,6 +248,3 @@ impl Room {
         format!("{:032x}", rand::Rng::random::<u128>(&mut self.rng))
     }
 }
-
-/// How long a video track may go unwatched before its publisher is told to send nothing of it.
-const UNWATCHED: Duration = Duration::from_secs(5);

@@ -1,15 +1,15 @@
 //! Offers and answers of a participant's connections, and what they make of its tracks and slots.
 use super::Room;
+use super::demand::Demand;
 use super::messages::{
     ApiError, ErrorCode, Event, MidTrack, Negotiate, Negotiated, Pc, Source, TrackOffer, TrackUnpublished, Why,
 };
-use super::participant::Track;
+use super::participant::{Origin, Track};
 use super::requests::bad;
 use super::slots::{Slot, Slots};
-use super::subscriptions::Rewatch;
 use super::timers::Timer;
 use crate::engine::Command;
-use crate::engine::api::{SlotState, Wish};
+use crate::engine::api::Wish;
 use crate::ids::{Mid, ParticipantId, PeerId, TrackId};
 use crate::peer::config::{PeerConfig, ReceiveMedia};
 use crate::peer::negotiate::{AnswerContext, Change, ConnectionKind, MediaOutcome, NegotiatedMedia, Negotiation};
@@ -202,6 +202,11 @@ impl Room {
         if participant.publisher.tracks.len() >= self.settings.limits.tracks {
             return None;
         }
+        let demand = match participant.origin {
+            Origin::Socket(_) => Demand::new(intent.media.kind, &intent.media.rids),
+            // Who publishes over HTTP cannot be told what is of use.
+            Origin::Http { .. } => Demand::default(),
+        };
         let track = Track {
             id: self.ids.track(),
             owner: id,
@@ -213,7 +218,8 @@ impl Room {
             rids: intent.media.rids.clone(),
             stalled: false,
             watchers: Default::default(),
-            unwanted: false,
+            demand,
+            waking_until: None,
         };
         participant.publisher.tracks.push(track.id);
         self.speakers.join(id);
@@ -234,7 +240,7 @@ impl Room {
         track.name = intent.name;
         let other_rids = track.rids != intent.media.rids;
         track.rids.clone_from(&intent.media.rids);
-        let wanted_again = (fresh || other_rids) && std::mem::take(&mut track.unwanted);
+        let wanted_again = (fresh || other_rids) && track.demand.renew(track.kind, &track.rids);
         let layers = (track.owner, Event::PublishLayers(track.layers()));
         let after = track.message();
         let (mid, kind, muted) = (track.mid.clone(), track.kind, track.muted);
@@ -244,7 +250,7 @@ impl Room {
             if muted {
                 self.command(Command::SetMuted { track: id, muted });
             }
-            self.rewatch(id, Rewatch::Again);
+            self.bind_watchers(id);
         }
         self.stale.watched.insert(id);
         if wanted_again {
@@ -266,6 +272,7 @@ impl Room {
             }
         }
         self.timers.disarm(Timer::Unwatched(id));
+        self.timers.disarm(Timer::Waking(id));
         self.command(Command::Unpublish { track: id });
         self.stale.reranked = true;
         for participant in self.participants.values_mut() {
@@ -295,10 +302,10 @@ impl Room {
         if connected.fresh {
             for slot in slots.iter_mut().filter(|s| s.active) {
                 let Some(bound) = &mut slot.bound else { continue };
-                bound.state = SlotState::Waiting;
+                bound.wait();
                 self.stale.states.insert((id, bound.candidate.track));
-                let (mid, track) = (slot.mid.clone(), Some(bound.candidate.track));
-                self.out.push_back(super::Output::Engine(Command::Bind { peer, mid, track, wish: Wish::default() }));
+                let (mid, track, wish) = (slot.mid.clone(), Some(bound.candidate.track), bound.wish);
+                self.out.push_back(super::Output::Engine(Command::Bind { peer, mid, track, wish }));
             }
         }
         participant.subscriber.slots = slots;
@@ -310,12 +317,12 @@ impl Room {
     pub(super) fn drop_slots(&mut self, id: ParticipantId, gone: Slots) {
         let peer = self.participants.get(&id).and_then(|p| p.subscriber.link.peer);
         for slot in gone.iter() {
-            let Some(bound) = slot.bound else { continue };
+            let Some(track) = slot.track() else { continue };
             if let Some(peer) = peer {
                 self.command(Command::Bind { peer, mid: slot.mid.clone(), track: None, wish: Wish::default() });
             }
-            self.unwatch(bound.candidate.track, id);
-            self.stale.states.insert((id, bound.candidate.track));
+            self.unwatch(track, id);
+            self.stale.states.insert((id, track));
             self.tell(id, &Event::SlotBind(super::membership::binding(slot.mid.as_str(), None, Why::View)));
         }
     }

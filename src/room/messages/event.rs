@@ -142,13 +142,20 @@ pub enum Why {
     Bandwidth,
 }
 
-/// The encodings that somebody watches. Send all again as soon as they are wanted again.
+/// What somebody has a use for. Send what is wanted (again) at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublishLayers {
     /// One's own track.
     pub track: String,
-    /// The rids of the encodings to send; empty: send nothing.
+    /// The rids of the encodings to send. Empty also for a track without simulcast.
     pub wanted: Vec<String>,
+    /// Whether to send anything at all: false when nobody looks at it.
+    #[serde(default = "active")]
+    pub active: bool,
+}
+
+fn active() -> bool {
+    true
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -85,7 +85,7 @@ pub struct Snapshot {
     /// What `track.state` would have said. A track that is absent here and fills no slot is paused.
     #[serde(default)]
     pub states: Vec<TrackState>,
-    /// What `publish.layers` would have said of your tracks. For a track that is absent here all is wanted.
+    /// What `publish.layers` said last of your tracks. For a track that is absent here all is wanted.
     #[serde(default)]
     pub layers: Vec<PublishLayers>,
     /// The last `speakers`.

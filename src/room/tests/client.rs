@@ -1,7 +1,7 @@
 //! A model of a client: it applies events over snapshots, and nothing else.
 use super::world::World;
 use super::*;
-use crate::room::messages::{Event, Snapshot, SpeakerLevel, TrackState, Welcome};
+use crate::room::messages::{Event, Snapshot, SpeakerLevel, Welcome};
 use serde_json::{Value, json};
 
 /// A client that may lose its socket at any moment.
@@ -177,17 +177,14 @@ pub fn apply(state: &mut Snapshot, event: Event) {
         }
         Event::TrackState(now) => {
             assert!(state.tracks.iter().any(|t| t.track == now.track), "a track that is known");
-            let said = |s: &TrackState| (s.state, s.why);
-            let before = state.states.iter().find(|s| s.track == now.track).map(said);
-            assert_ne!(before, Some(said(&now)), "said only when it changes");
+            let before = state.states.iter().find(|s| s.track == now.track);
+            assert_ne!(before, Some(&now), "said only when it changes");
             state.states.retain(|s| s.track != now.track);
             state.states.push(now);
         }
         Event::PublishLayers(layers) => {
             state.layers.retain(|l| l.track != layers.track);
-            if layers.wanted.is_empty() {
-                state.layers.push(layers);
-            }
+            state.layers.push(layers);
         }
         Event::Speakers(speakers) => {
             let known = |s: &SpeakerLevel| state.participants.iter().any(|p| p.participant == s.participant);

@@ -4,9 +4,11 @@ mod chaos;
 mod client;
 mod docs;
 mod http;
+mod layers;
 mod presence;
 mod resume;
 mod table;
 mod world;
 
 use super::*;
+use std::time::Duration;
