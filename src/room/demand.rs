@@ -42,12 +42,9 @@ impl Demand {
         Self { encodings, watched: false, told: false }
     }
 
-    /// The publisher has another connection, or other encodings: it sends all again. Whether it has to be told that this is
-    /// what is asked.
-    pub fn renew(&mut self, kind: Kind, rids: &[Rid]) -> bool {
-        let (whole, told) = (self.is_whole(), self.told);
-        *self = Self { told, ..Self::new(kind, rids) };
-        !whole
+    /// The publisher has another connection, or other encodings: all is asked again.
+    pub fn renew(&mut self, kind: Kind, rids: &[Rid]) {
+        *self = Self { told: self.told, ..Self::new(kind, rids) };
     }
 
     /// Which encodings are of use to those who watch. Of a track without simulcast this says nothing.
@@ -100,11 +97,6 @@ impl Demand {
     /// Whether the publisher was told anything, ever.
     pub fn is_told(&self) -> bool {
         self.told
-    }
-
-    /// Whether everything is asked.
-    fn is_whole(&self) -> bool {
-        self.encodings.iter().all(|e| e.asked)
     }
 
     /// The encodings that are asked. Empty also without simulcast.
@@ -223,10 +215,10 @@ mod tests {
         assert_eq!(s.due(), None);
         s.review(1000, false);
         assert_eq!(s.review(6000, false), "none");
-        assert_eq!((s.demand.is_whole(), s.review(7000, true)), (false, String::new()));
-        assert!(s.demand.is_whole());
+        assert_eq!((s.demand.is_active(), s.review(7000, true)), (false, String::new()));
+        assert!(s.demand.is_active());
         let mut audio = Demand::new(Kind::Audio, &[]);
-        assert!(!audio.review(s.start, false) && audio.is_whole() && audio.is_active());
+        assert!(!audio.review(s.start, false) && audio.is_active());
         assert_eq!(audio.next_review(), None);
     }
 

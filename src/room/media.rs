@@ -39,8 +39,7 @@ impl Room {
             engine::Event::TrackStalled { track, .. } => self.track_stalled(track, true),
             engine::Event::SlotState { peer, mid, track, report, .. } => self.slot_state(peer, &mid, track, report),
             engine::Event::TrackWanted { track, rids, .. } => self.track_wanted(track, &rids),
-            // Not told to anybody yet.
-            engine::Event::Quality { .. } => {}
+            engine::Event::Quality { peer, score, why, .. } => self.quality_came(peer, score, why),
             engine::Event::Speakers { speakers, .. } => self.heard_speakers(at, &speakers),
             engine::Event::Stats { peer, token, stats, .. } => self.stats_came(peer, token, *stats),
             engine::Event::RoomFailed { .. } => self.dissolve("media failed", None, 4500),
@@ -52,6 +51,7 @@ impl Room {
         if let Some(participant) = self.participants.get_mut(&id) {
             participant.link_mut(pc).down = down;
             self.review_connection(id);
+            self.review_health(id);
         }
     }
 

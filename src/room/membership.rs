@@ -6,6 +6,7 @@ use super::messages::{
 };
 use super::participant::{Origin, Participant, Publisher, Subscriber, Track};
 use super::presence::Standing;
+use super::quality::Health;
 use super::session::{EventText, Session, Verdict};
 use super::slots::Slot;
 use super::timers::Timer;
@@ -97,6 +98,7 @@ impl Room {
             origin,
             connection: Connection::Live,
             standing: Standing::default(),
+            health: Health::default(),
             publisher: Publisher::default(),
             subscriber: Subscriber::default(),
         };
@@ -187,6 +189,7 @@ impl Room {
             states: subscriber.states.iter().map(|(track, told)| told.message(*track)).collect(),
             layers: own.filter(|t| t.demand.is_told()).map(Track::layers).collect(),
             speakers: if participant.grants.subscribe { self.speakers.told().to_vec() } else { Vec::new() },
+            quality: self.listed(participant.id).filter_map(|p| p.health.told(p.id)).collect(),
             messages: self.retained.values().cloned().collect(),
         }
     }

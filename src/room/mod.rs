@@ -14,6 +14,7 @@ mod membership;
 mod negotiation;
 mod participant;
 mod presence;
+mod quality;
 mod requests;
 mod session;
 pub mod shards;
@@ -34,6 +35,7 @@ use crate::ids::{ParticipantId, PeerId, RoomId, TrackId};
 use messages::{Event, Message, Pc};
 use participant::{Participant, Track};
 use presence::Presence;
+use quality::Checkup;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use session::{EventText, History};
@@ -58,6 +60,7 @@ pub struct Room {
     retained: BTreeMap<String, Message>,
     speakers: Speakers,
     presence: Presence,
+    checkup: Checkup,
     /// What many were told, for those who come back.
     history: History,
     index: Index,
@@ -130,6 +133,7 @@ impl Room {
             retained: BTreeMap::new(),
             speakers: Speakers::default(),
             presence: Presence::default(),
+            checkup: Checkup::default(),
             history,
             index: Index::default(),
             queries: FxHashMap::default(),
@@ -171,8 +175,8 @@ impl Room {
                 Timer::States(participant) => self.states_due(participant),
                 Timer::Speakers => self.speakers_due(at),
                 Timer::Levels => self.review_levels(at),
-                // Whoever settles counts.
-                Timer::Count => {}
+                // Whoever settles looks.
+                Timer::Count | Timer::Quality => {}
             }
         }
         self.settle(at);

@@ -126,6 +126,7 @@ impl Room {
             self.index.peers.remove(&peer);
             self.command(Command::RemovePeer { peer });
         }
+        self.forget_quality(id, pc);
     }
 
     /// Makes the participant's tracks what the m-lines say. Which m-line became which track.
@@ -236,12 +237,14 @@ impl Room {
 
     fn keep_track(&mut self, id: TrackId, peer: PeerId, intent: Intent, fresh: bool) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
-        let before = track.message();
+        let (before, asked) = (track.message(), track.layers());
         track.name = intent.name;
         let other_rids = track.rids != intent.media.rids;
         track.rids.clone_from(&intent.media.rids);
-        let wanted_again = (fresh || other_rids) && track.demand.renew(track.kind, &track.rids);
-        let layers = (track.owner, Event::PublishLayers(track.layers()));
+        if fresh || other_rids {
+            track.demand.renew(track.kind, &track.rids);
+        }
+        let (owner, layers) = (track.owner, Some(track.layers()).filter(|l| track.demand.is_told() && *l != asked));
         let after = track.message();
         let (mid, kind, muted) = (track.mid.clone(), track.kind, track.muted);
         if fresh {
@@ -253,8 +256,8 @@ impl Room {
             self.bind_watchers(id);
         }
         self.stale.watched.insert(id);
-        if wanted_again {
-            self.tell(layers.0, &layers.1);
+        if let Some(layers) = layers {
+            self.tell(owner, &Event::PublishLayers(layers));
         }
         if after != before {
             self.tell_all(&Event::TrackUpdated(after));

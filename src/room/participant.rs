@@ -3,6 +3,7 @@ use super::api::{Grants, HttpKind};
 use super::demand::Demand;
 use super::messages::{self as msg, Connection, Pc, SlotsNeed, Source};
 use super::presence::Standing;
+use super::quality::Health;
 use super::session::Session;
 use super::slots::{Candidate, Group, Slots, Wish};
 use super::states::Told;
@@ -28,6 +29,7 @@ pub(super) struct Participant {
     pub connection: Connection,
     /// Whether everybody is told of it.
     pub standing: Standing,
+    pub health: Health,
     pub publisher: Publisher,
     pub subscriber: Subscriber,
 }

@@ -29,6 +29,7 @@ impl Room {
             self.review_layers(at, track);
         }
         self.review_count(at);
+        self.review_quality(at);
     }
 
     /// Brings the ranking up to date, if it is not. Another ranking concerns everybody, unless it differs only where

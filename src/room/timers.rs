@@ -24,6 +24,8 @@ pub(super) enum Timer {
     Levels,
     /// How many there are may be told again.
     Count,
+    /// How well connections do may be told again.
+    Quality,
 }
 
 /// At most one deadline for each timer.

@@ -1,5 +1,5 @@
 //! What there is in a room, and the data of every answer.
-use super::{Message, PublishLayers, SlotsNeed, SpeakerLevel, TrackState};
+use super::{Message, PublishLayers, Quality, SlotsNeed, SpeakerLevel, TrackState};
 use crate::engine::api::PeerStats;
 use crate::room::Grants;
 use crate::room::messages::Source;
@@ -91,6 +91,9 @@ pub struct Snapshot {
     /// The last `speakers`.
     #[serde(default)]
     pub speakers: Vec<SpeakerLevel>,
+    /// What `quality` said last of those with anything to wish for.
+    #[serde(default)]
+    pub quality: Vec<Quality>,
     /// Retained messages, one for each topic.
     pub messages: Vec<Message>,
 }

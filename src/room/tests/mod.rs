@@ -6,6 +6,7 @@ mod docs;
 mod http;
 mod layers;
 mod presence;
+mod quality;
 mod resume;
 mod table;
 mod world;

@@ -355,6 +355,41 @@ fn speakers_are_told_and_the_latest_get_the_slots() {
 }
 
 #[test]
+fn who_spoke_last_keeps_a_slot_and_a_lively_talk_moves_few() {
+    let mut world = World::new(1);
+    let ann = world.enter("Ann");
+    world.subscribe(ann, 2, 4, 4);
+    let others: Vec<SocketId> = ["Ben", "Carl", "Dora", "Emil"].into_iter().map(|name| world.enter(name)).collect();
+    for socket in &others {
+        world.publish(*socket, 2);
+    }
+    world.ok(ann, 3, "view", json!({"lastN": 2, "audioN": 2}));
+    // Participants 2 to 5 have the microphones 1, 3, 5, 7 and the cameras 2, 4, 6, 8.
+    let mut say = |who: &[u64], time: u64| {
+        let speakers = who.iter().map(|p| Speaker { track: TrackId(2 * p - 3), level: 30 }).collect();
+        world.event(engine::Event::Speakers { room: RoomId(7), speakers });
+        world.advance(Duration::from_millis(time));
+        for socket in others.iter().chain([&ann]) {
+            world.input(Input::Pong { socket: *socket });
+        }
+        let mut shown: Vec<u64> = world.engine.bindings.values().map(|t| t.0).collect();
+        shown.sort_unstable();
+        (shown, world.read(ann).iter().filter(|t| t["type"] == "slot.bind").count())
+    };
+    assert_eq!(say(&[], 2000).0, [1, 2, 3, 4], "nobody has spoken: who came first");
+    assert_eq!(say(&[4], 2000).0, [1, 2, 5, 6], "a speaker takes the place of who was silent the longest");
+    assert_eq!(say(&[5], 2000).0, [5, 6, 7, 8]);
+    assert_eq!(say(&[5, 4], 2000), (vec![5, 6, 7, 8], 0));
+    assert_eq!(say(&[2], 2000).0, [1, 2, 7, 8], "Emil was there longer, and has spoken until later than Dora");
+    assert_eq!(say(&[2], 200).1 + say(&[3], 200).1 + say(&[], 2000).1, 0, "a cough");
+    // All four in turn, half a second each, for a minute: an order holds for 1.5 s.
+    let binds: usize = (0..120).map(|n| say(&[2 + n % 4], 500).1).sum();
+    assert!(binds <= 40 * 8, "{binds}");
+    let (shown, _) = say(&[3], 2000);
+    assert!(shown.contains(&3) && shown.contains(&4), "who speaks on is shown in the end");
+}
+
+#[test]
 fn messages_reach_whom_they_are_for_and_retained_ones_wait() {
     let mut world = World::new(1);
     let (ann, ben, carl) = (world.enter("Ann"), world.enter("Ben"), world.enter("Carl"));
