@@ -5,6 +5,8 @@ import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('./pages/', import.meta.url));
+/** A folder to take the client library from instead of the server: for work on it without building the server each time. */
+const SDK = process.env.EXEDRA_SDK;
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8' };
 
 /** @param {string} [upstream] `http://host:port` of the server under test @returns its address, and a way to close it */
@@ -12,6 +14,10 @@ export async function servePages(upstream) {
   const server = createServer(async (request, response) => {
     try {
       const { pathname } = new URL(request.url, 'http://localhost');
+      if (pathname.startsWith('/sdk/') && SDK) {
+        const body = await readFile(join(SDK, normalize(pathname.slice(5))));
+        return response.writeHead(200, { 'content-type': TYPES['.js'] }).end(body);
+      }
       if (pathname.startsWith('/sdk/') && upstream) {
         const from = await fetch(upstream + pathname);
         response.writeHead(from.status, { 'content-type': from.headers.get('content-type') ?? 'text/plain' });
