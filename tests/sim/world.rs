@@ -12,7 +12,7 @@ use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomLimits, Ro
 use exedra::rtp::header::{Datagram, classify};
 use loadtest::client::participant::Pc;
 use loadtest::client::subscriber::Slot;
-use loadtest::client::{Epoch, Participant, Settings, TrackConfig};
+use loadtest::client::{Epoch, Feedback, Participant, Settings, TrackConfig};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::cmp::{Ordering, Reverse};
@@ -263,8 +263,9 @@ impl Sim {
             seed: self.seed.wrapping_mul(1_000).wrapping_add(index as u64),
             identity: identity(),
             rtx: true,
+            feedback: Feedback::TransportCc,
             mends: true,
-            codecs: vec![loadtest::client::VideoCodec::Vp8],
+            codecs: loadtest::client::VideoCodec::ALL.to_vec(),
             roster: true,
         };
         set(&mut settings);
