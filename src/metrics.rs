@@ -120,10 +120,14 @@ pub struct ShardMetrics {
     /// RTP packets sealed for subscribers, retransmissions included.
     pub rtp_out: Counter,
     pub retransmissions_out: Counter,
+    /// Packets sent to subscribers to see whether their paths carry more.
+    pub probes_out: Counter,
     /// Packets asked for again from publishers.
     pub nacks_out: Counter,
     /// Packets that subscribers asked for again.
     pub nacks_in: Counter,
+    /// Transport-wide feedbacks and REMBs of subscribers, from which their paths are estimated.
+    pub feedbacks_in: Counter,
     pub keyframe_requests_out: Counter,
     pub keyframe_requests_in: Counter,
     pub peers: Counter,
@@ -152,8 +156,10 @@ impl Default for ShardMetrics {
             rtp_in: c(),
             rtp_out: c(),
             retransmissions_out: c(),
+            probes_out: c(),
             nacks_out: c(),
             nacks_in: c(),
+            feedbacks_in: c(),
             keyframe_requests_out: c(),
             keyframe_requests_in: c(),
             peers: c(),

@@ -65,6 +65,7 @@ impl Engine {
             slots: Vec::new(),
             pending: SmallVec::new(),
             repairs_due: Vec::new(),
+            outgoing: None,
             listed: false,
             stirred: false,
             armed: None,
@@ -101,6 +102,9 @@ impl Engine {
                 self.release_slot(index, slot);
                 self.peers[index].slots[slot].retired = true;
             }
+        }
+        if !config.send.is_empty() {
+            self.peers[index].outgoing.get_or_insert_default();
         }
         for media in &config.send {
             self.configure_slot(index, media);

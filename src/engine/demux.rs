@@ -111,6 +111,9 @@ impl Engine {
                     peer.connected = false;
                     tracing::info!("no sign of life: nothing is sent until it is back");
                     peer.slots.iter_mut().for_each(|slot| slot.forwarder.pause());
+                    if let Some(outgoing) = &mut peer.outgoing {
+                        outgoing.pacer.clear();
+                    }
                     self.events.push_back(Event::PeerDisconnected { room, peer: id });
                 }
                 AssociationEvent::PathAdded(path) => {

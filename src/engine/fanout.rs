@@ -1,13 +1,15 @@
 //! After a batch: each subscriber's packets, mapped, joined into runs, sealed, and handed out.
 use super::api::{SlotReport, SlotState};
+use super::outgoing::{Stamp, Stamps};
 use super::peer::{Peer, Repair, Slot};
 use super::stream::ReceiveStream;
 use super::{Batch, Engine, Event, Sink, Transmit};
-use crate::egress::segments::{Job, Limits, MAX_PADDING, Run, next_run};
-use crate::forward::{self, Offsets};
+use crate::egress::pacer::Class;
+use crate::egress::segments::{Job, MAX_PADDING};
+use crate::forward::{self, Offsets, StreamKey};
 use crate::metrics::DropReason;
 use crate::peer::srtp::SrtpOutbound;
-use crate::rtp::codec::{self, Codec};
+use crate::rtp::codec::{self, Codec, Kind};
 use crate::rtp::dd;
 use crate::rtp::extension::Extension;
 use crate::rtp::header::HeaderWriter;
@@ -16,16 +18,18 @@ use crate::rtp::{PayloadType, SeqNo};
 use slab::Slab;
 use std::time::Instant;
 
-/// Bytes that one send may have: the longest UDP payload over IPv4.
-const MAX_SEND: usize = 65_507;
 /// The slab that packets are sealed into, one run at a time.
 pub(super) const SLAB: usize = 64 << 10;
 
 /// Which packet a job sends, and as what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
-    slot: u32,
-    stream: u32,
+    pub slot: u32,
+    pub stream: StreamKey,
+    pub class: Class,
+    pub stamp: Stamp,
+    /// Nobody asked for it: it is sent to see whether the path carries it.
+    pub probes: bool,
     header_len: u16,
     payload_type: PayloadType,
     seq: SeqNo,
@@ -34,7 +38,7 @@ pub(super) struct Source {
     timestamp: u32,
     offsets: Offsets,
     /// For a retransmission (RFC 4588): the number that the packet had.
-    original: Option<u16>,
+    pub original: Option<u16>,
     /// Where in the stored packet the payload lies that goes out, and its length.
     payload: (u16, u16),
 }
@@ -125,7 +129,8 @@ impl Engine {
         let mut jobs = std::mem::take(&mut self.batch.jobs);
         self.collect_repairs(now, index, &mut jobs);
         self.collect_media(now, index, &mut jobs);
-        self.send_jobs(index, &jobs, sink);
+        self.pace(now, index, &mut jobs);
+        self.send_jobs(now, index, &jobs, sink);
         jobs.clear();
         self.batch.jobs = jobs;
         // Media alone changes no deadline, and most peers most of the time have nothing else.
@@ -151,20 +156,20 @@ impl Engine {
 
     fn collect_slot(&mut self, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
         let Self { peers, streams, metrics, events, .. } = self;
-        let (peer, stream_index) = (&mut peers[index], stream);
-        let Some(stream) = streams.get(stream_index) else { return };
+        let peer = &mut peers[index];
+        let Some(stream) = streams.get(stream) else { return };
         let Some(slot) = peer.slots.get_mut(at) else { return };
         let overhead = usize::from(peer.overhead);
         let (before, first_job) = (slot.told, jobs.len());
         for &seq in &stream.fresh {
-            match plan(slot, at, stream, stream_index, seq, overhead) {
+            match plan(slot, at, stream, seq, overhead) {
                 Ok((job, false)) => jobs.push(job),
                 Ok((job, true)) => {
                     // A new source starts here. What followed it and came sooner is in the history already.
                     jobs.push(job);
                     let highest = stream.extender.highest().unwrap_or(seq);
                     let rest = (seq.0 + 1..=highest.0).map(SeqNo).filter(|s| stream.history.contains(*s));
-                    let rest = rest.filter_map(|s| plan(slot, at, stream, stream_index, s, overhead).ok());
+                    let rest = rest.filter_map(|s| plan(slot, at, stream, s, overhead).ok());
                     jobs.extend(rest.map(|(job, _)| job));
                     break;
                 }
@@ -211,28 +216,6 @@ impl Engine {
         }
         peer.repairs_due = repairs;
     }
-
-    fn send_jobs(&mut self, index: usize, jobs: &[Job<Source>], sink: &mut impl Sink) {
-        let Self { peers, streams, batch, metrics, max_segments, .. } = self;
-        let peer = &mut peers[index];
-        let Some(path) = peer.path else { return };
-        let limits = Limits { segments: *max_segments, bytes: MAX_SEND.min(batch.slab.len()) };
-        let mut rest = jobs;
-        while !rest.is_empty() {
-            let run = next_run(rest, limits);
-            let (these, others) = rest.split_at(run.count.max(1));
-            rest = others;
-            let sealed = seal_run(peer, streams, these, run, &mut batch.slab);
-            if sealed == 0 {
-                continue;
-            }
-            metrics.rtp_out.add(these.len() as u64);
-            peer.counts.datagrams_out += these.len() as u64;
-            peer.counts.bytes_out += sealed as u64;
-            let segment_size = (these.len() > 1).then_some(run.size);
-            sink.transmit(Transmit { path, contents: &batch.slab[..sealed], segment_size });
-        }
-    }
 }
 
 /// Whether the slot is to get packets of this stream now.
@@ -251,7 +234,6 @@ fn plan(
     slot: &mut Slot,
     at: usize,
     stream: &ReceiveStream,
-    stream_index: usize,
     seq: SeqNo,
     overhead: usize,
 ) -> Result<(Job<Source>, bool), DropReason> {
@@ -259,14 +241,19 @@ fn plan(
     let packet = &stored.meta.packet;
     let payload_type = outgoing_payload_type(slot, packet.codec).ok_or(DropReason::CodecNotNegotiated)?;
     let mapped = slot.forwarder.map(stream.key, seq, packet, stored.meta.captured_at)?;
-    let header_len = header_len(slot, packet, stored.bytes);
+    let padding = padding(slot, packet.codec);
+    let stamp = Stamp::of(slot, padding > 0);
+    let header_len = header_len(slot, packet, stored.bytes, stamp);
     let payload = outgoing_payload(slot, packet, stored.bytes);
     let len = header_len + usize::from(payload.1) + overhead;
     slot.packets += 1;
     slot.octets += u64::from(payload.1);
     let source = Source {
         slot: at as u32,
-        stream: stream_index as u32,
+        stream: stream.key,
+        class: if packet.codec.kind() == Kind::Audio { Class::Audio } else { Class::Video },
+        stamp,
+        probes: false,
         header_len: header_len as u16,
         payload_type,
         seq,
@@ -276,7 +263,7 @@ fn plan(
         original: None,
         payload,
     };
-    Ok((Job { source, len, padding: padding(slot, packet.codec) }, mapped.starts))
+    Ok((Job { source, len, padding }, mapped.starts))
 }
 
 fn plan_repair(
@@ -288,15 +275,42 @@ fn plan_repair(
     overhead: usize,
 ) -> Result<Job<Source>, DropReason> {
     let stream = streams.get(repair.stream.index as usize).filter(|s| s.key == repair.stream);
-    let stream = stream.ok_or(DropReason::NackUnanswerable)?;
-    let stored = stream.history.packet(repair.seq).ok_or(DropReason::NackUnanswerable)?;
+    let stream = stream.filter(|s| s.history.contains(repair.seq)).ok_or(DropReason::NackUnanswerable)?;
     if !slot.may_repair(now, repair.out, rtt) {
         return Err(DropReason::NackThrottled);
     }
+    plan_copy(slot, stream, &repair, overhead)
+}
+
+/// A packet of the slot once more, as a probe: the one that became `out`, if it is there and about as long as `bytes` at most.
+pub(super) fn plan_probe(
+    slot: &mut Slot,
+    at: usize,
+    streams: &Slab<ReceiveStream>,
+    out: SeqNo,
+    overhead: usize,
+) -> Option<Job<Source>> {
+    let (key, seq, offsets) = slot.forwarder.origin(out)?;
+    let stream = streams.get(key.index as usize).filter(|s| s.key == key)?;
+    let repair = Repair { slot: at, out, stream: key, seq, offsets };
+    let mut job = plan_copy(slot, stream, &repair, overhead).ok().filter(|job| job.source.original.is_some())?;
+    job.source.probes = true;
+    Some(job)
+}
+
+/// A packet that was sent before, by RTX where that was negotiated.
+fn plan_copy(
+    slot: &mut Slot,
+    stream: &ReceiveStream,
+    repair: &Repair,
+    overhead: usize,
+) -> Result<Job<Source>, DropReason> {
+    let stored = stream.history.packet(repair.seq).ok_or(DropReason::NackUnanswerable)?;
     let packet = &stored.meta.packet;
     let plain = outgoing_payload_type(slot, packet.codec).ok_or(DropReason::CodecNotNegotiated)?;
     let rtx = slot.payload(packet.codec).and_then(|p| p.rtx).filter(|_| slot.media.rtx_ssrc.is_some());
-    let header_len = header_len(slot, packet, stored.bytes);
+    let stamp = Stamp::of(slot, rtx.is_some());
+    let header_len = header_len(slot, packet, stored.bytes, stamp);
     let payload = outgoing_payload(slot, packet, stored.bytes);
     let (out, payload_type, original, extra) = match rtx {
         Some(rtx) => {
@@ -311,7 +325,10 @@ fn plan_repair(
     };
     let source = Source {
         slot: repair.slot as u32,
-        stream: repair.stream.index,
+        stream: repair.stream,
+        class: Class::Repair,
+        stamp,
+        probes: false,
         header_len: header_len as u16,
         payload_type,
         seq: repair.seq,
@@ -368,45 +385,27 @@ fn extensions<'a>(
     values.filter_map(move |(e, value)| Some((e, slot.media.extensions.id(e)?, value)).filter(|_| fits(value)))
 }
 
-fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8]) -> usize {
+fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8], stamp: Stamp) -> usize {
     let head = if slot.two_byte { 2 } else { 1 };
-    let block: usize = extensions(slot, packet, bytes).map(|(_, _, value)| head + value.len()).sum();
+    let passed_on: usize = extensions(slot, packet, bytes).map(|(_, _, value)| head + value.len()).sum();
+    let block = passed_on + stamp.len().map_or(0, |len| head + len);
     if block == 0 { 12 } else { 12 + 4 + block.next_multiple_of(4) }
 }
 
-/// Seals a run into the slab. Says how many bytes it takes; 0 when there are no keys.
-fn seal_run(peer: &mut Peer, streams: &Slab<ReceiveStream>, jobs: &[Job<Source>], run: Run, slab: &mut [u8]) -> usize {
-    let Peer { association, slots, .. } = peer;
-    let Some(outbound) = association.outbound() else { return 0 };
-    let mut used = 0;
-    for (position, job) in jobs.iter().enumerate() {
-        let last = position + 1 == jobs.len();
-        let padding = if last { 0 } else { run.size - job.len };
-        debug_assert!(padding <= MAX_PADDING);
-        let Some(space) = slab.get_mut(used..used + job.len + padding) else { return used };
-        let slot = &slots[job.source.slot as usize];
-        if seal(slot, &streams[job.source.stream as usize], &job.source, padding, outbound, space).is_none() {
-            // Cannot happen with lengths as planned; a run must have no hole, so it ends here.
-            debug_assert!(false, "a planned packet did not fit");
-            return used;
-        }
-        used += job.len + padding;
-    }
-    used
-}
-
-/// Writes one packet as the subscriber is to see it, and seals it. `out` is exactly as long as the datagram.
-fn seal(
+/// Writes one packet as the subscriber is to see it, and seals it. `out` is exactly as long as the datagram. `None` if the packet,
+/// which may have waited, is not there any more.
+pub(super) fn seal(
     slot: &Slot,
     stream: &ReceiveStream,
     source: &Source,
     padding: usize,
+    stamps: Stamps,
     outbound: &SrtpOutbound,
     out: &mut [u8],
 ) -> Option<()> {
-    let stored = stream.history.packet(source.seq)?;
+    let stored = stream.history.packet(source.seq).filter(|_| stream.key == source.stream)?;
     let packet = &stored.meta.packet;
-    let header_len = write_header(slot, packet, stored.bytes, source, padding > 0, out);
+    let header_len = write_header(slot, packet, stored.bytes, source, padding > 0, stamps, out);
     if header_len != usize::from(source.header_len) {
         return None;
     }
@@ -444,6 +443,7 @@ fn write_header(
     bytes: &[u8],
     source: &Source,
     padded: bool,
+    stamps: Stamps,
     out: &mut [u8],
 ) -> usize {
     let ssrc = if source.original.is_some() { slot.media.rtx_ssrc.unwrap_or(slot.media.ssrc) } else { slot.media.ssrc };
@@ -466,6 +466,16 @@ fn write_header(
                 header.extension(id, value);
             }
         }
+    }
+    let own = |extension| slot.media.extensions.id(extension);
+    match (source.stamp, stamps.transport) {
+        (Stamp::Transport, Some(number)) => {
+            own(Extension::TransportCc).map(|id| header.extension(id, &number.to_be_bytes()));
+        }
+        (Stamp::SendTime, _) => {
+            own(Extension::AbsSendTime).map(|id| header.extension(id, &stamps.sent_at.to_be_bytes()[1..]));
+        }
+        _ => {}
     }
     header.finish()
 }

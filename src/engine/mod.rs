@@ -15,6 +15,7 @@ mod fanout;
 mod hold;
 mod ingress;
 mod layers;
+mod outgoing;
 mod peer;
 pub mod relay;
 mod reports;
@@ -27,6 +28,7 @@ mod timers;
 pub use crate::peer::Path;
 pub use api::{Command, Event};
 
+use crate::egress::pacer::Item;
 use crate::egress::segments::Job;
 use crate::ids::{PeerId, RoomId, ShardId, TrackId};
 use crate::metrics::{DropReason, ShardMetrics};
@@ -168,6 +170,7 @@ struct Batch {
     /// Peers with something to send.
     peers: Vec<usize>,
     jobs: Vec<Job<fanout::Source>>,
+    items: Vec<Item<Job<fanout::Source>>>,
     slab: Vec<u8>,
     opened: Vec<u8>,
     rtcp: Vec<u8>,
@@ -228,12 +231,16 @@ impl Engine {
                     peer.armed = None;
                     self.at_work = Some(peer.room);
                     peer.association.handle_timeout(now);
+                    if let Some(outgoing) = &mut peer.outgoing {
+                        outgoing.bandwidth.handle_timeout(now);
+                    }
                     self.handle_association(now, index);
                     if self.peers[index].review_due.is_some_and(|at| at <= now) {
                         self.review_streams(now, index);
                     }
                     self.touch(index);
                 }
+                Timer::Pacer(index) => self.pacer_due(at, index),
                 Timer::Room(room) => {
                     self.at_work = Some(room);
                     self.review_speakers(now, room);
@@ -299,10 +306,15 @@ impl Engine {
     fn touch(&mut self, index: usize) {
         if let Some(peer) = self.peers.get_mut(index) {
             peer.stirred = true;
-            if !peer.listed {
-                peer.listed = true;
-                self.batch.peers.push(index);
-            }
+        }
+        self.list(index);
+    }
+
+    /// The peer may have packets to send, and nothing else has happened to it.
+    fn list(&mut self, index: usize) {
+        if let Some(peer) = self.peers.get_mut(index).filter(|peer| !peer.listed) {
+            peer.listed = true;
+            self.batch.peers.push(index);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the engine knows of one peer: its association, what it sends us, and its slots.
 use super::api::{SlotState, Wish};
+use super::outgoing::Outgoing;
 use crate::forward::{Forwarder, Offsets, StreamKey};
 use crate::ids::{Mid, PeerId, RoomId};
 use crate::peer::Path;
@@ -56,6 +57,8 @@ pub(super) struct Peer {
     /// Slots with packets to be forwarded in this batch, with the stream that they come from.
     pub pending: SmallVec<[(u32, u32); 2]>,
     pub repairs_due: Vec<Repair>,
+    /// What goes to it, from its first slot on.
+    pub outgoing: Option<Box<Outgoing>>,
     /// In the engine's list of peers with something to send.
     pub listed: bool,
     /// More happened to it than media that is to be forwarded: its association and its reports are looked after, too.

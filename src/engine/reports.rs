@@ -32,7 +32,8 @@ impl Engine {
             keyframe.into_iter().chain(nack)
         });
         let feedback = peer.twcc.as_ref().and_then(|twcc| twcc.next_timeout());
-        let own = [peer.association.poll_timeout(), feedback, peer.report_due, peer.review_due];
+        let estimate = peer.outgoing.as_ref().and_then(|outgoing| outgoing.bandwidth.poll_timeout());
+        let own = [peer.association.poll_timeout(), feedback, estimate, peer.report_due, peer.review_due];
         own.into_iter().flatten().chain(repairs).min()
     }
 

@@ -1,6 +1,7 @@
 //! RTCP that comes in: reports of publishers and subscribers, requests for packets and for keyframes.
 use super::Engine;
 use super::peer::Repair;
+use crate::egress::bandwidth::Bandwidth;
 use crate::metrics::DropReason;
 use crate::rtp::rtcp::{self, ReportBlock, Rtcp};
 use crate::rtp::{SeqNo, Ssrc};
@@ -35,16 +36,18 @@ impl Engine {
         match packet {
             Rtcp::SenderReport { ssrc, ntp, rtp_timestamp, reports, .. } => {
                 self.handle_sender_report(now, index, ssrc, ntp, rtp_timestamp);
-                reports.for_each(|block| self.handle_report_block(now, index, &block));
+                self.handle_report_blocks(now, index, reports);
             }
-            Rtcp::ReceiverReport { reports, .. } => {
-                reports.for_each(|block| self.handle_report_block(now, index, &block));
-            }
+            Rtcp::ReceiverReport { reports, .. } => self.handle_report_blocks(now, index, reports),
             Rtcp::Nack { media, sequences, .. } => self.handle_nack(index, media, sequences),
             Rtcp::Pli { media, .. } => self.handle_keyframe_request(now, index, media),
             Rtcp::Fir { entries, .. } => entries.for_each(|(media, _)| self.handle_keyframe_request(now, index, media)),
-            // The estimate of a path's capacity is made from these; nothing is allocated by it yet.
-            Rtcp::Remb { .. } | Rtcp::TransportFeedback(_) => {}
+            Rtcp::TransportFeedback(feedback) => {
+                self.handle_estimate(now, index, |bandwidth| bandwidth.handle_feedback(now, &feedback));
+            }
+            Rtcp::Remb { bitrate_bps, .. } => {
+                self.handle_estimate(now, index, |bandwidth| bandwidth.handle_remb(now, bitrate_bps));
+            }
             Rtcp::SourceDescription | Rtcp::Bye { .. } | Rtcp::Other { .. } => {}
         }
     }
@@ -57,8 +60,44 @@ impl Engine {
         self.peers[index].clock.handle_report(now, ntp);
     }
 
+    /// Something that the estimate of the peer's path is made from.
+    fn handle_estimate(
+        &mut self,
+        now: Instant,
+        index: usize,
+        tell: impl FnOnce(&mut Bandwidth) -> Result<(), DropReason>,
+    ) {
+        let Some(outgoing) = &mut self.peers[index].outgoing else { return };
+        if let Err(reason) = tell(&mut outgoing.bandwidth) {
+            return self.drop_packet(reason);
+        }
+        self.metrics.feedbacks_in.add(1);
+        // No touch: feedback comes twenty times a second, and seldom changes more than a number.
+        self.list(index);
+        self.arm(now, index);
+    }
+
+    /// A report on our slots: what each lost, and all of them together since the last report.
+    fn handle_report_blocks(&mut self, now: Instant, index: usize, blocks: impl Iterator<Item = ReportBlock>) {
+        let (mut lost, mut sent) = (0, 0);
+        for block in blocks {
+            if let Some(expected) = self.handle_report_block(now, index, &block) {
+                (lost, sent) = (lost + expected * u64::from(block.fraction_lost), sent + expected);
+            }
+        }
+        let peer = &mut self.peers[index];
+        let Some(outgoing) = &mut peer.outgoing else { return };
+        if let Some(rtt) = peer.rtt {
+            outgoing.bandwidth.handle_rtt(rtt);
+        }
+        if let Some(fraction) = lost.checked_div(sent) {
+            outgoing.bandwidth.handle_report(now, fraction as u8);
+        }
+    }
+
     /// What the subscriber says of a slot's stream: loss, jitter, and by our own report's time the round trip.
-    fn handle_report_block(&mut self, now: Instant, index: usize, block: &ReportBlock) {
+    /// How many packets of the slot it tells of for the first time.
+    fn handle_report_block(&mut self, now: Instant, index: usize, block: &ReportBlock) -> Option<u64> {
         let now_ntp = (self.ntp(now) >> 16) as u32;
         let peer = &mut self.peers[index];
         if block.last_sr != 0 {
@@ -68,9 +107,10 @@ impl Engine {
                 peer.rtt = Some(peer.rtt.map_or(sample, |rtt| rtt * 7 / 8 + sample / 8));
             }
         }
-        if let Some(slot) = peer.slot_by_ssrc(block.ssrc) {
-            peer.slots[slot].reported = Some(*block);
-        }
+        let slot = peer.slot_by_ssrc(block.ssrc)?;
+        let before = peer.slots[slot].reported.replace(*block)?;
+        // What it says is only a weight; a lie is no more than a turn of the low 16 bits.
+        Some(u64::from(block.highest_sequence.wrapping_sub(before.highest_sequence) & 0xffff))
     }
 
     fn handle_nack(&mut self, index: usize, media: Ssrc, sequences: impl Iterator<Item = u16>) {

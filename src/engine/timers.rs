@@ -7,6 +7,8 @@ use std::time::Instant;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Timer {
     Peer(usize),
+    /// A peer's queue of packets.
+    Pacer(usize),
     Room(RoomId),
 }
 

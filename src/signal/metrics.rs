@@ -77,6 +77,8 @@ const SHARD_COUNTERS: &[(&str, &str, Field)] = &[
     ("exedra_rtp_packets_in_total", "RTP packets opened from publishers.", |m| m.rtp_in.value()),
     ("exedra_rtp_packets_out_total", "RTP packets sealed for subscribers.", |m| m.rtp_out.value()),
     ("exedra_retransmissions_out_total", "RTP packets sent again.", |m| m.retransmissions_out.value()),
+    ("exedra_feedbacks_in_total", "Transport-wide feedbacks and REMBs of subscribers.", |m| m.feedbacks_in.value()),
+    ("exedra_probes_out_total", "RTP packets sent to see whether a path carries more.", |m| m.probes_out.value()),
     ("exedra_nacks_out_total", "Packets asked for again from publishers.", |m| m.nacks_out.value()),
     ("exedra_nacks_in_total", "Packets that subscribers asked for again.", |m| m.nacks_in.value()),
     ("exedra_keyframe_requests_out_total", "Keyframe requests sent.", |m| m.keyframe_requests_out.value()),

@@ -1,0 +1,202 @@
+//! What leaves for one subscriber: paced by the estimate of its path, numbered for its feedback, joined into runs, sealed.
+use super::fanout::{self, Source};
+use super::peer::{Peer, Slot};
+use super::stream::ReceiveStream;
+use super::timers::Timer;
+use super::{Engine, Sink, Transmit};
+use crate::egress::bandwidth::{Bandwidth, Purpose};
+use crate::egress::pacer::{Item, Pacer};
+use crate::egress::segments::{Job, Limits, Run, next_run};
+use crate::metrics::DropReason;
+use crate::rtp::codec::Kind;
+use crate::rtp::{Extension, SeqNo};
+use slab::Slab;
+use std::time::Instant;
+
+/// Bytes that one send may have: the longest UDP payload over IPv4.
+const MAX_SEND: usize = 65_507;
+/// A packet for padding is looked for among so many of the latest ones of a slot.
+const PADDING_FROM: u64 = 16;
+
+/// The sending side of a peer with slots.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    pub bandwidth: Bandwidth,
+    pub pacer: Pacer<Job<Source>>,
+    /// The deadline of the pacer that stands in the timer queue.
+    armed: Option<Instant>,
+    /// Turns with each packet of padding, so that not the same one is sent again and again.
+    turn: u64,
+}
+
+/// Values of header extensions that the server itself gives a packet, at the moment when it leaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamps {
+    /// draft-holmer-rmcat-transport-wide-cc-extensions-01.
+    pub transport: Option<u16>,
+    /// abs-send-time: seconds, 6.18 fixed point, in the low 24 bits.
+    pub sent_at: u32,
+}
+
+/// Which of the two a packet is to have: what is repeated byte by byte (a NACK without RTX) gets neither, for it would not be the same
+/// again. A receiver with transport-wide feedback has no use for the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stamp {
+    None,
+    Transport,
+    SendTime,
+}
+
+impl Stamp {
+    pub fn of(slot: &Slot, may_change: bool) -> Self {
+        let has = |extension| slot.media.extensions.id(extension).is_some();
+        match may_change {
+            true if has(Extension::TransportCc) => Stamp::Transport,
+            true if has(Extension::AbsSendTime) => Stamp::SendTime,
+            _ => Stamp::None,
+        }
+    }
+
+    /// Bytes of its value.
+    pub fn len(self) -> Option<usize> {
+        match self {
+            Stamp::None => None,
+            Stamp::Transport => Some(2),
+            Stamp::SendTime => Some(3),
+        }
+    }
+}
+
+impl Engine {
+    /// Puts what is to be sent into its queue, and takes out of it what may leave now.
+    pub(super) fn pace(&mut self, now: Instant, index: usize, jobs: &mut Vec<Job<Source>>) {
+        let Self { peers, batch, metrics, .. } = self;
+        let Some(outgoing) = peers[index].outgoing.as_deref_mut() else { return };
+        if outgoing.pacer.is_empty() && !outgoing.bandwidth.paces() {
+            return;
+        }
+        for job in jobs.drain(..) {
+            if let Err(reason) = outgoing.pacer.push(now, job.source.class, job.len, job) {
+                metrics.drop_packet(reason);
+            }
+        }
+        let mut items = std::mem::take(&mut batch.items);
+        outgoing.pacer.poll(now, &mut outgoing.bandwidth, &mut items);
+        for item in items.drain(..) {
+            match item {
+                Item::Packet(job) => jobs.push(job),
+                Item::Padding { .. } => jobs.extend(self.plan_padding(index)),
+            }
+        }
+        self.batch.items = items;
+        self.arm_pacer(now, index);
+    }
+
+    /// Sees to it that the rest of the queue gets its turn.
+    fn arm_pacer(&mut self, now: Instant, index: usize) {
+        let Some(outgoing) = self.peers[index].outgoing.as_deref_mut() else { return };
+        let Some(at) = outgoing.pacer.poll_timeout(now) else { return };
+        if outgoing.armed.is_none_or(|armed| at < armed) {
+            outgoing.armed = Some(at);
+            self.timers.arm(at, Timer::Pacer(index));
+        }
+    }
+
+    /// The pacer's time has come: the next flush looks after the peer.
+    pub(super) fn pacer_due(&mut self, at: Instant, index: usize) {
+        let Some(peer) = self.peers.get_mut(index) else { return };
+        let Some(outgoing) = peer.outgoing.as_deref_mut().filter(|o| o.armed == Some(at)) else { return };
+        outgoing.armed = None;
+        self.list(index);
+    }
+
+    /// A packet that probes for bandwidth: one of the latest again, as a retransmission that nobody asked for. It mends a loss, or
+    /// is thrown away as a duplicate.
+    fn plan_padding(&mut self, index: usize) -> Option<Job<Source>> {
+        let Self { peers, streams, metrics, .. } = self;
+        let peer = &mut peers[index];
+        let overhead = usize::from(peer.overhead);
+        let outgoing = peer.outgoing.as_deref_mut()?;
+        let slots = peer.slots.len();
+        for _ in 0..slots {
+            outgoing.turn += 1;
+            let at = outgoing.turn as usize % slots;
+            let video = |s: &&mut Slot| s.media.kind == Kind::Video && !s.retired;
+            let Some(slot) = peer.slots.get_mut(at).filter(video) else { continue };
+            let Some(highest) = slot.forwarder.highest() else { continue };
+            let back = outgoing.turn / slots as u64 % PADDING_FROM;
+            let Some(out) = highest.0.checked_sub(back).map(SeqNo) else { continue };
+            if let Some(job) = fanout::plan_probe(slot, at, streams, out, overhead) {
+                metrics.probes_out.add(1);
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    pub(super) fn send_jobs(&mut self, now: Instant, index: usize, jobs: &[Job<Source>], sink: &mut impl Sink) {
+        let timed = jobs.iter().any(|job| job.source.stamp == Stamp::SendTime);
+        let sent_at = if timed { (self.ntp(now) >> 14) as u32 } else { 0 };
+        let Self { peers, streams, batch, metrics, max_segments, .. } = self;
+        let peer = &mut peers[index];
+        let Some(path) = peer.path else { return };
+        let limits = Limits { segments: *max_segments, bytes: MAX_SEND.min(batch.slab.len()) };
+        let mut rest = jobs;
+        while !rest.is_empty() {
+            let run = next_run(rest, limits);
+            let (sealed, bytes) =
+                seal_run(now, peer, streams, &rest[..run.count.max(1)], run, sent_at, &mut batch.slab);
+            // What could not be sealed waited for so long that it is gone; the others of its run go in another one.
+            if sealed < run.count.max(1) {
+                metrics.drop_packet(DropReason::TooOld);
+            }
+            let taken = (sealed + 1).min(run.count.max(1));
+            rest = &rest[taken..];
+            if sealed == 0 {
+                continue;
+            }
+            metrics.rtp_out.add(sealed as u64);
+            peer.counts.datagrams_out += sealed as u64;
+            peer.counts.bytes_out += bytes as u64;
+            let segment_size = (sealed > 1).then_some(run.size);
+            sink.transmit(Transmit { path, contents: &batch.slab[..bytes], segment_size });
+        }
+    }
+}
+
+/// Seals a run into the slab, up to the first packet that is not there any more. How many packets, and how many bytes.
+fn seal_run(
+    now: Instant,
+    peer: &mut Peer,
+    streams: &Slab<ReceiveStream>,
+    jobs: &[Job<Source>],
+    run: Run,
+    sent_at: u32,
+    slab: &mut [u8],
+) -> (usize, usize) {
+    let Peer { association, slots, outgoing, .. } = peer;
+    let (Some(outbound), Some(outgoing)) = (association.outbound(), outgoing) else { return (0, 0) };
+    let mut used = 0;
+    for (position, job) in jobs.iter().enumerate() {
+        let padding = if position + 1 == jobs.len() { 0 } else { run.size - job.len };
+        let len = job.len + padding;
+        let Some(space) = slab.get_mut(used..used + len) else { return (position, used) };
+        let Some(slot) = slots.get(job.source.slot as usize) else { return (position, used) };
+        let Some(stream) = streams.get(job.source.stream.index as usize) else { return (position, used) };
+        let transport = (job.source.stamp == Stamp::Transport).then(|| {
+            let purpose = if job.source.probes {
+                Purpose::Probe
+            } else if job.source.original.is_some() {
+                Purpose::Repair
+            } else {
+                Purpose::Media
+            };
+            outgoing.bandwidth.handle_sent(now, len, purpose)
+        });
+        if fanout::seal(slot, stream, &job.source, padding, Stamps { transport, sent_at }, outbound, space).is_none() {
+            return (position, used);
+        }
+        used += len;
+    }
+    (jobs.len(), used)
+}
