@@ -136,6 +136,7 @@ fn conditions(rng: &mut StdRng) -> Conditions {
         reorder: 0.02,
         bandwidth: rng.random_bool(0.2).then_some(1_500_000),
         offline: false,
+        ..Conditions::default()
     }
 }
 

@@ -111,8 +111,8 @@ pub struct Viewer {
     last: Option<Decoded>,
     /// Frames decoded since the last keyframe: of one source.
     decoded: VecDeque<u32>,
-    /// The temporal layers of the last pictures.
-    temporals: [u8; 4],
+    /// The temporal layers of the last pictures of the source.
+    temporals: [u8; 8],
     /// The highest spatial layer since the last keyframe.
     tallest: u8,
     /// Something was lost on the way since then, so that frames may refer to it.
@@ -141,7 +141,7 @@ impl Default for Viewer {
             next: None,
             last: None,
             decoded: VecDeque::new(),
-            temporals: [0; 4],
+            temporals: [0; 8],
             tallest: 0,
             damaged: false,
             lost_base: false,
@@ -319,10 +319,13 @@ impl Viewer {
             let same_track = last.tag.same_track(&tag);
             self.stats.switches += u64::from(!same_track);
             self.stats.layer_switches += u64::from(same_track && last.tag.encoding != tag.encoding);
+            if !last.tag.same_source(&tag) {
+                self.temporals = [0; 8];
+            }
         }
         if tag.keyframe {
             self.decoded.clear();
-            (self.damaged, self.lost_base, self.tallest, self.temporals) = (false, false, 0, [0; 4]);
+            (self.damaged, self.lost_base, self.tallest) = (false, false, 0);
         }
         self.tallest = self.tallest.max(tag.spatial);
         if tag.temporal == 0 && self.tallest == 0 {
@@ -336,7 +339,7 @@ impl Viewer {
         if self.last.is_none_or(|last| last.tag.picture != tag.picture) {
             self.temporals.rotate_left(1);
         }
-        self.temporals[3] = tag.temporal;
+        self.temporals[7] = tag.temporal;
         if let Some(since) = self.expected_since.replace(now) {
             // The publisher itself may send few frames.
             let interval = self.last.filter(|l| l.tag.same_source(&tag)).map_or(0, |l| {
