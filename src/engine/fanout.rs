@@ -1,12 +1,12 @@
 //! After a batch: each subscriber's packets, mapped, joined into runs, sealed, and handed out.
-use super::api::{SlotReport, SlotState};
+use super::api::SlotState;
 use super::outgoing::{Stamp, Stamps};
 use super::peer::{Peer, Repair, Slot};
 use super::stream::ReceiveStream;
-use super::{Batch, Engine, Event, Sink, Transmit};
+use super::{Batch, Engine, Sink, Transmit};
 use crate::egress::pacer::Class;
 use crate::egress::segments::{Job, MAX_PADDING};
-use crate::forward::{self, Offsets, StreamKey};
+use crate::forward::{self, Offsets, StreamKey, Target};
 use crate::metrics::DropReason;
 use crate::peer::srtp::SrtpOutbound;
 use crate::rtp::codec::{self, Codec, Kind};
@@ -51,6 +51,8 @@ impl Engine {
         }
         // Others wait for these, and what follows may take a while.
         self.flush_relays(sink);
+        self.allocate_due(now);
+        self.settle_demands();
         self.release_streams(now);
         self.collect_subscribers();
         // Peers may be touched while others are flushed (a keyframe is asked for): the list is walked by index.
@@ -143,7 +145,7 @@ impl Engine {
     fn collect_media(&mut self, now: Instant, index: usize, jobs: &mut Vec<Job<Source>>) {
         let mut pending = std::mem::take(&mut self.peers[index].pending);
         for &(slot, stream) in &pending {
-            self.collect_slot(index, slot as usize, stream as usize, jobs);
+            self.collect_slot(now, index, slot as usize, stream as usize, jobs);
         }
         pending.clear();
         let peer = &mut self.peers[index];
@@ -154,8 +156,8 @@ impl Engine {
         }
     }
 
-    fn collect_slot(&mut self, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
-        let Self { peers, streams, metrics, events, .. } = self;
+    fn collect_slot(&mut self, now: Instant, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
+        let Self { peers, streams, metrics, .. } = self;
         let peer = &mut peers[index];
         let Some(stream) = streams.get(stream) else { return };
         let Some(slot) = peer.slots.get_mut(at) else { return };
@@ -184,12 +186,12 @@ impl Engine {
         if jobs.len() > first_job {
             slot.told = Some(SlotState::Live);
         }
-        if slot.told != before
-            && let (Some(state), Some(track)) = (slot.told, stream.track)
-        {
-            let (mid, track) = (slot.media.mid.clone(), self.tracks[track].id);
-            let report = SlotReport::plain(state);
-            events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track, report });
+        slot.rate.add(now, jobs[first_job..].iter().map(|job| job.len).sum());
+        let shown = slot.forwarder.current();
+        if slot.told != before || slot.shown != shown {
+            slot.shown = shown;
+            shown.into_iter().for_each(|shown| self.note_shown(now, index, at, shown));
+            self.report_slot(now, index, at);
         }
     }
 
@@ -221,7 +223,8 @@ impl Engine {
 /// Whether the slot is to get packets of this stream now.
 fn gets(peer: &mut Peer, slot: usize, stream: &ReceiveStream) -> Result<(), DropReason> {
     let forwarder = &peer.slots.get(slot).ok_or(DropReason::Unwanted)?.forwarder;
-    if forwarder.current() != Some(stream.key) && forwarder.target() != Some(stream.key) {
+    let follows = |target: Option<Target>| target.is_some_and(|t| t.stream == stream.key);
+    if !follows(forwarder.current()) && !follows(forwarder.target()) {
         return Err(DropReason::LayerNotSelected);
     }
     let outbound = peer.association.outbound().filter(|_| peer.connected).ok_or(DropReason::NotConnected)?;
