@@ -6,7 +6,7 @@ use super::stream::ReceiveStream;
 use super::{Batch, Engine, Sink, Transmit};
 use crate::egress::pacer::Class;
 use crate::egress::segments::{Job, MAX_PADDING};
-use crate::forward::{self, Offsets, StreamKey, Target};
+use crate::forward::{self, Offsets, Origin, StreamKey};
 use crate::metrics::DropReason;
 use crate::peer::srtp::SrtpOutbound;
 use crate::rtp::codec::{self, Codec, Kind};
@@ -37,11 +37,17 @@ pub(super) struct Source {
     out: SeqNo,
     timestamp: u32,
     offsets: Offsets,
+    marker: bool,
+    /// Bytes of padding that it consists of, in place of a payload that is of no use.
+    filler: u8,
     /// For a retransmission (RFC 4588): the number that the packet had.
     pub original: Option<u16>,
     /// Where in the stored packet the payload lies that goes out, and its length.
     payload: (u16, u16),
 }
+
+/// Padding that goes out in place of a packet that is of no use: as little as there can be.
+const FILLER: u8 = 1;
 
 impl Engine {
     /// Sends all there is to send. Call it after each batch of datagrams, after commands, and after `handle_timeout`.
@@ -223,8 +229,7 @@ impl Engine {
 /// Whether the slot is to get packets of this stream now.
 fn gets(peer: &mut Peer, slot: usize, stream: &ReceiveStream) -> Result<(), DropReason> {
     let forwarder = &peer.slots.get(slot).ok_or(DropReason::Unwanted)?.forwarder;
-    let follows = |target: Option<Target>| target.is_some_and(|t| t.stream == stream.key);
-    if !follows(forwarder.current()) && !follows(forwarder.target()) {
+    if !forwarder.follows(stream.key) {
         return Err(DropReason::LayerNotSelected);
     }
     let outbound = peer.association.outbound().filter(|_| peer.connected).ok_or(DropReason::NotConnected)?;
@@ -247,8 +252,9 @@ fn plan(
     let padding = padding(slot, packet.codec);
     let stamp = Stamp::of(slot, padding > 0);
     let header_len = header_len(slot, packet, stored.bytes, stamp);
-    let payload = outgoing_payload(slot, packet, stored.bytes);
-    let len = header_len + usize::from(payload.1) + overhead;
+    let filler = if mapped.filler { FILLER } else { 0 };
+    let payload = outgoing_payload(slot, packet, stored.bytes, mapped.filler);
+    let len = header_len + usize::from(payload.1) + usize::from(filler) + overhead;
     slot.packets += 1;
     slot.octets += u64::from(payload.1);
     let source = Source {
@@ -263,6 +269,8 @@ fn plan(
         out: mapped.seq,
         timestamp: mapped.timestamp,
         offsets: mapped.offsets,
+        marker: mapped.marker,
+        filler,
         original: None,
         payload,
     };
@@ -277,8 +285,9 @@ fn plan_repair(
     rtt: std::time::Duration,
     overhead: usize,
 ) -> Result<Job<Source>, DropReason> {
-    let stream = streams.get(repair.stream.index as usize).filter(|s| s.key == repair.stream);
-    let stream = stream.filter(|s| s.history.contains(repair.seq)).ok_or(DropReason::NackUnanswerable)?;
+    let Origin { stream: key, seq, .. } = repair.origin;
+    let stream = streams.get(key.index as usize).filter(|s| s.key == key);
+    let stream = stream.filter(|s| s.history.contains(seq)).ok_or(DropReason::NackUnanswerable)?;
     if !slot.may_repair(now, repair.out, rtt) {
         return Err(DropReason::NackThrottled);
     }
@@ -293,9 +302,9 @@ pub(super) fn plan_probe(
     out: SeqNo,
     overhead: usize,
 ) -> Option<Job<Source>> {
-    let (key, seq, offsets) = slot.forwarder.origin(out)?;
-    let stream = streams.get(key.index as usize).filter(|s| s.key == key)?;
-    let repair = Repair { slot: at, out, stream: key, seq, offsets };
+    let origin = slot.forwarder.origin(out)?;
+    let stream = streams.get(origin.stream.index as usize).filter(|s| s.key == origin.stream)?;
+    let repair = Repair { slot: at, out, origin };
     let mut job = plan_copy(slot, stream, &repair, overhead).ok().filter(|job| job.source.original.is_some())?;
     job.source.probes = true;
     Some(job)
@@ -308,13 +317,14 @@ fn plan_copy(
     repair: &Repair,
     overhead: usize,
 ) -> Result<Job<Source>, DropReason> {
-    let stored = stream.history.packet(repair.seq).ok_or(DropReason::NackUnanswerable)?;
+    let Origin { seq, offsets, marked, filler, .. } = repair.origin;
+    let stored = stream.history.packet(seq).ok_or(DropReason::NackUnanswerable)?;
     let packet = &stored.meta.packet;
     let plain = outgoing_payload_type(slot, packet.codec).ok_or(DropReason::CodecNotNegotiated)?;
     let rtx = slot.payload(packet.codec).and_then(|p| p.rtx).filter(|_| slot.media.rtx_ssrc.is_some());
     let stamp = Stamp::of(slot, rtx.is_some());
     let header_len = header_len(slot, packet, stored.bytes, stamp);
-    let payload = outgoing_payload(slot, packet, stored.bytes);
+    let payload = outgoing_payload(slot, packet, stored.bytes, filler);
     let (out, payload_type, original, extra) = match rtx {
         Some(rtx) => {
             let out = slot.next_repair;
@@ -326,23 +336,28 @@ fn plan_copy(
         // Without RTX the very packet is sent again: the same number, the same bytes.
         None => (repair.out, plain, None, 0),
     };
+    // What repeats a filler by RTX has the number alone.
+    let filler = if filler && original.is_none() { FILLER } else { 0 };
     let source = Source {
         slot: repair.slot as u32,
-        stream: repair.stream,
+        stream: repair.origin.stream,
         class: Class::Repair,
         stamp,
         probes: false,
         header_len: header_len as u16,
         payload_type,
-        seq: repair.seq,
+        seq,
         out,
-        timestamp: packet.timestamp.wrapping_add(repair.offsets.timestamp),
-        offsets: repair.offsets,
+        timestamp: packet.timestamp.wrapping_add(offsets.timestamp),
+        offsets,
+        marker: (packet.marker || marked) && !repair.origin.filler,
+        filler,
         original,
         payload,
     };
     let padding = if original.is_some() { MAX_PADDING } else { 0 };
-    Ok(Job { source, len: header_len + extra + usize::from(payload.1) + overhead, padding })
+    let len = header_len + extra + usize::from(payload.1) + usize::from(filler) + overhead;
+    Ok(Job { source, len, padding })
 }
 
 /// How far a media packet may be padded: not at all if a NACK would have it sent again under the same number.
@@ -364,8 +379,11 @@ fn outgoing_payload_type(slot: &mut Slot, codec: Codec) -> Option<PayloadType> {
 }
 
 /// Which bytes of the stored packet are the payload that goes out: of RED only the primary block, to who knows no RED.
-fn outgoing_payload(slot: &mut Slot, packet: &PacketInfo, bytes: &[u8]) -> (u16, u16) {
+fn outgoing_payload(slot: &mut Slot, packet: &PacketInfo, bytes: &[u8], filler: bool) -> (u16, u16) {
     let (start, len) = (packet.header_len, packet.payload_len);
+    if filler {
+        return (start, 0);
+    }
     if packet.codec == Codec::Red && slot.payload(Codec::Red).is_none() {
         let payload = bytes.get(usize::from(start)..).and_then(|b| b.get(..usize::from(len))).unwrap_or_default();
         if let Ok(primary) = codec::opus::red_primary(payload) {
@@ -408,6 +426,7 @@ pub(super) fn seal(
 ) -> Option<()> {
     let stored = stream.history.packet(source.seq).filter(|_| stream.key == source.stream)?;
     let packet = &stored.meta.packet;
+    let padding = padding + usize::from(source.filler);
     let header_len = write_header(slot, packet, stored.bytes, source, padding > 0, stamps, out);
     if header_len != usize::from(source.header_len) {
         return None;
@@ -451,7 +470,7 @@ fn write_header(
 ) -> usize {
     let ssrc = if source.original.is_some() { slot.media.rtx_ssrc.unwrap_or(slot.media.ssrc) } else { slot.media.ssrc };
     let (seq, timestamp) = (source.out.low(), source.timestamp);
-    let mut header = HeaderWriter::new(out, packet.marker, source.payload_type, seq, timestamp, ssrc, slot.two_byte);
+    let mut header = HeaderWriter::new(out, source.marker, source.payload_type, seq, timestamp, ssrc, slot.two_byte);
     if padded {
         header.padding();
     }

@@ -5,7 +5,6 @@ use super::{Engine, Event, Owner};
 use crate::engine::api::SlotState;
 use crate::forward::Target;
 use crate::ids::Rid;
-use crate::rtp::LayerId;
 use crate::rtp::codec::Kind;
 use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -91,7 +90,7 @@ impl Engine {
         let slot = &mut peers[index].slots[at];
         let Some(track) = slot.track.and_then(|t| tracks.get(t)) else { return };
         if track.kind == Kind::Audio {
-            let best = track.best.map(|s| Target { stream: streams[s].key, layers: LayerId::TOP });
+            let best = track.best.map(|s| Target::whole(streams[s].key));
             slot.forwarder.set_target(best, seamless);
         }
         let video = track.kind == Kind::Video;
@@ -111,8 +110,8 @@ impl Engine {
         let Some(track) = slot.track.and_then(|t| tracks.get(t)).filter(|t| t.kind == Kind::Video && !t.muted) else {
             return;
         };
-        let wanted = slot.forwarder.target().or(slot.forwarder.current()).map(|target| target.stream);
-        let Some(wanted) = wanted else { return };
+        let wanted = slot.forwarder.target().or(slot.forwarder.current());
+        let Some(wanted) = wanted.map(|target| target.stream) else { return };
         let (owner, id) = (track.owner, track.id);
         let Some(stream) = streams.get_mut(wanted.index as usize).filter(|s| s.key == wanted) else { return };
         if stream.keyframes.want() {
@@ -147,7 +146,7 @@ impl Engine {
         let mut hasher = rustc_hash::FxHasher::default();
         for stream in track.streams.iter().map(|s| &streams[*s]) {
             let Some(meter) = &stream.meter else { continue };
-            (stream.key, stream.flows(newest), meter.shape()).hash(&mut hasher);
+            (stream.key.index, stream.key.generation, stream.flows(newest), meter.shape()).hash(&mut hasher);
         }
         let shape = hasher.finish();
         if std::mem::replace(&mut track.shape, shape) != shape {

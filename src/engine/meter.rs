@@ -2,9 +2,10 @@
 use crate::egress::allocation::Layer;
 use crate::rtp::LayerId;
 use crate::rtp::codec::FrameInfo;
+use crate::rtp::layer::LayerSet;
 use std::time::{Duration, Instant};
 
-/// Spatial and temporal layers that are told apart.
+/// Spatial and temporal layers that are told apart, as in [`LayerSet::limits`].
 const SPATIAL: usize = 4;
 const TEMPORAL: usize = 4;
 const LIMITS: usize = SPATIAL * TEMPORAL;
@@ -72,8 +73,8 @@ impl Meter {
             self.turn(now, elapsed);
         }
         let bits = u32::try_from(bytes * 8).unwrap_or(u32::MAX);
-        for (limit, sum) in self.bits.iter_mut().enumerate() {
-            if needs(limit, frame) {
+        for (sum, limit) in self.bits.iter_mut().zip(LayerSet::limits()) {
+            if !frame.absent.contains(limit) {
                 *sum = sum.saturating_add(bits);
             }
         }
@@ -221,10 +222,4 @@ pub(super) struct Top {
 
 fn temporal_class(temporal: u8) -> usize {
     usize::from(temporal).min(TEMPORAL - 1)
-}
-
-/// Whether somebody who follows the stream up to this limit gets the frame.
-fn needs(limit: usize, frame: &FrameInfo) -> bool {
-    let limit = LayerId { spatial: (limit / TEMPORAL) as u8, temporal: (limit % TEMPORAL) as u8 };
-    limit.includes(LayerId { spatial: frame.spatial, temporal: temporal_class(frame.temporal) as u8 })
 }

@@ -3,7 +3,7 @@ use super::allocate::Share;
 use super::api::{SlotReport, SlotState, Wish};
 use super::outgoing::Outgoing;
 use super::stream::BitRate;
-use crate::forward::{Forwarder, Offsets, StreamKey, Target};
+use crate::forward::{Forwarder, Origin, Target};
 use crate::ids::{Mid, PeerId, RoomId};
 use crate::peer::Path;
 use crate::peer::association::Association;
@@ -107,9 +107,7 @@ pub(super) struct Remb {
 pub(super) struct Repair {
     pub slot: usize,
     pub out: SeqNo,
-    pub stream: StreamKey,
-    pub seq: SeqNo,
-    pub offsets: Offsets,
+    pub origin: Origin,
 }
 
 /// A receive m-line of the subscriber: an RTP stream that never changes its SSRC.

@@ -131,6 +131,7 @@ impl ReceiveStream {
         // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
         if self.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
             self.keyframes.satisfied();
+            self.note_sizes();
             if let Some(nack) = &mut self.nack {
                 nack.forget_before(seq);
             }
@@ -146,6 +147,15 @@ impl ReceiveStream {
         self.rate.add(now, len);
         if let Some(meter) = &mut self.meter {
             meter.add(now, len, &packet.frame);
+        }
+    }
+
+    /// A keyframe has begun: its pictures may have another size than before.
+    pub fn note_sizes(&mut self) {
+        let Some(meter) = &mut self.meter else { return };
+        for spatial in 0..4 {
+            let Some((width, height)) = self.dependency.resolution(spatial) else { break };
+            meter.set_size(spatial, (width.min(u16::MAX.into()) as u16, height.min(u16::MAX.into()) as u16));
         }
     }
 
