@@ -46,6 +46,9 @@ pub(super) struct Source {
     payload: (u16, u16),
 }
 
+/// In place of a stream: padding that stands for no packet.
+const NO_STREAM: StreamKey = StreamKey { index: u32::MAX, generation: 0 };
+
 /// Padding that goes out in place of a packet that is of no use: as little as there can be.
 const FILLER: u8 = 1;
 
@@ -310,6 +313,35 @@ pub(super) fn plan_probe(
     Some(job)
 }
 
+/// A packet of padding alone on the slot's RTX stream: receivers take one without an original for what it is.
+pub(super) fn plan_bare_padding(now: Instant, slot: &mut Slot, at: usize, overhead: usize) -> Option<Job<Source>> {
+    slot.media.rtx_ssrc?;
+    let payload_type = slot.media.codecs.iter().find_map(|c| c.rtx)?;
+    let stamp = Stamp::of(slot, true);
+    let head = if slot.two_byte { 2 } else { 1 };
+    let header_len = block_len(stamp.len().map_or(0, |len| head + len));
+    let out = slot.next_repair;
+    slot.next_repair = SeqNo(out.0 + 1);
+    let source = Source {
+        slot: at as u32,
+        stream: NO_STREAM,
+        class: Class::Repair,
+        stamp,
+        probes: true,
+        header_len: header_len as u16,
+        payload_type,
+        seq: out,
+        out,
+        timestamp: slot.forwarder.timestamp_at(now).unwrap_or(0),
+        offsets: Offsets::default(),
+        marker: false,
+        filler: u8::MAX,
+        original: None,
+        payload: (0, 0),
+    };
+    Some(Job { source, len: header_len + usize::from(u8::MAX) + overhead, padding: 0 })
+}
+
 /// A packet that was sent before, by RTX where that was negotiated.
 fn plan_copy(
     slot: &mut Slot,
@@ -409,22 +441,29 @@ fn extensions<'a>(
 fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8], stamp: Stamp) -> usize {
     let head = if slot.two_byte { 2 } else { 1 };
     let passed_on: usize = extensions(slot, packet, bytes).map(|(_, _, value)| head + value.len()).sum();
-    let block = passed_on + stamp.len().map_or(0, |len| head + len);
-    if block == 0 { 12 } else { 12 + 4 + block.next_multiple_of(4) }
+    block_len(passed_on + stamp.len().map_or(0, |len| head + len))
+}
+
+/// Length of a header whose extensions take so many bytes.
+fn block_len(extensions: usize) -> usize {
+    if extensions == 0 { 12 } else { 12 + 4 + extensions.next_multiple_of(4) }
 }
 
 /// Writes one packet as the subscriber is to see it, and seals it. `out` is exactly as long as the datagram. `None` if the packet,
 /// which may have waited, is not there any more.
 pub(super) fn seal(
     slot: &Slot,
-    stream: &ReceiveStream,
+    stream: Option<&ReceiveStream>,
     source: &Source,
     padding: usize,
     stamps: Stamps,
     outbound: &SrtpOutbound,
     out: &mut [u8],
 ) -> Option<()> {
-    let stored = stream.history.packet(source.seq).filter(|_| stream.key == source.stream)?;
+    if source.stream == NO_STREAM {
+        return seal_bare_padding(slot, source, stamps, outbound, out);
+    }
+    let stored = stream.filter(|stream| stream.key == source.stream)?.history.packet(source.seq)?;
     let packet = &stored.meta.packet;
     let padding = padding + usize::from(source.filler);
     let header_len = write_header(slot, packet, stored.bytes, source, padding > 0, stamps, out);
@@ -459,6 +498,39 @@ pub(super) fn seal(
     (sealed == out.len()).then_some(())
 }
 
+fn seal_bare_padding(
+    slot: &Slot,
+    source: &Source,
+    stamps: Stamps,
+    outbound: &SrtpOutbound,
+    out: &mut [u8],
+) -> Option<()> {
+    let (seq, timestamp, ssrc) = (source.out.low(), source.timestamp, slot.media.rtx_ssrc?);
+    let mut header = HeaderWriter::new(out, false, source.payload_type, seq, timestamp, ssrc, slot.two_byte);
+    header.padding();
+    stamp(slot, source, stamps, &mut header);
+    let end = header.finish();
+    let padding = out.get_mut(end..end + usize::from(source.filler))?;
+    padding.fill(0);
+    *padding.last_mut()? = source.filler;
+    let sealed = outbound.seal_rtp_in_place(source.out, end, usize::from(source.filler), out)?;
+    (sealed == out.len()).then_some(())
+}
+
+/// Adds what the packet is to say of its leaving.
+fn stamp(slot: &Slot, source: &Source, stamps: Stamps, header: &mut HeaderWriter<'_>) {
+    let own = |extension| slot.media.extensions.id(extension);
+    match (source.stamp, stamps.transport) {
+        (Stamp::Transport, Some(number)) => {
+            own(Extension::TransportCc).map(|id| header.extension(id, &number.to_be_bytes()));
+        }
+        (Stamp::SendTime, _) => {
+            own(Extension::AbsSendTime).map(|id| header.extension(id, &stamps.sent_at.to_be_bytes()[1..]));
+        }
+        _ => {}
+    }
+}
+
 fn write_header(
     slot: &Slot,
     packet: &PacketInfo,
@@ -489,16 +561,7 @@ fn write_header(
             }
         }
     }
-    let own = |extension| slot.media.extensions.id(extension);
-    match (source.stamp, stamps.transport) {
-        (Stamp::Transport, Some(number)) => {
-            own(Extension::TransportCc).map(|id| header.extension(id, &number.to_be_bytes()));
-        }
-        (Stamp::SendTime, _) => {
-            own(Extension::AbsSendTime).map(|id| header.extension(id, &stamps.sent_at.to_be_bytes()[1..]));
-        }
-        _ => {}
-    }
+    stamp(slot, source, stamps, &mut header);
     header.finish()
 }
 
