@@ -2,6 +2,7 @@
 import { Emitter } from './emitter.js';
 import { ExedraError } from './errors.js';
 import { Link } from './link.js';
+import { adjust } from './senders.js';
 
 /**
  * @typedef {object} PublishOptions
@@ -12,6 +13,7 @@ import { Link } from './link.js';
  * @property {number} [maxFramerate]
  * @property {string} [contentHint] default: `detail` for screens, `motion` for cameras, `speech` for microphones
  * @property {string} [codec] preferred codec, such as `VP9`
+ * @property {string} [scalabilityMode] layers within an encoding (W3C WebRTC-SVC), such as `L3T3_KEY`; default: `L1T3`, three frame rates
  * @property {boolean} [dtx] Opus sends next to nothing in silence
  * @property {boolean} [stereo] for music and shared sound
  * @property {boolean} [red] audio with redundancy (RFC 2198), against loss; default: for microphones
@@ -34,6 +36,8 @@ export class LocalTrack extends Emitter {
     this.id = null;
     /** The encodings that somebody watches; null: all. @type {string[] | null} */
     this.wanted = null;
+    /** Whether anybody watches at all. */
+    this.watched = true;
     /** @type {RTCRtpTransceiver | null} */
     this.transceiver = null;
     this.ended = false;
@@ -124,7 +128,7 @@ export class Publisher extends Emitter {
     local.measure();
     if (!local.transceiver || !this.link.pc || shapeOf(local) === before) return local.transceiver?.sender.replaceTrack(local.mediaStreamTrack);
     this._keepSpare(local.transceiver, before);
-    local.id = local.wanted = null;
+    forgetDemand(local);
     this._attach(this.link.pc, local);
     await this.link.negotiate();
   }
@@ -138,7 +142,7 @@ export class Publisher extends Emitter {
 
   /** Another session: everything again, on a new connection. @param {number} rev */
   restart(rev) {
-    for (const local of this.tracks) local.id = local.wanted = null;
+    for (const local of this.tracks) forgetDemand(local);
     this.link.rev = rev;
     if (this.link.pc) this.link.rebuild(rev);
   }
@@ -149,11 +153,15 @@ export class Publisher extends Emitter {
     await this._signal.request('track', { track: local.id, muted: local.muted }, { bound: true });
   }
 
-  /** `publish.layers`: encodings that nobody watches are not encoded. @param {string} trackId @param {string[]} wanted */
-  async setLayers(trackId, wanted) {
-    const local = this.tracks.find((track) => track.id === trackId);
+  /**
+   * `publish.layers`: what nobody watches is not encoded.
+   * @param {{track: string, wanted: string[], active?: boolean}} layers `active` is about the track as a whole, and all there is for one without rids
+   */
+  async setLayers({ track, wanted, active = true }) {
+    const local = this.tracks.find(({ id }) => id === track);
     if (!local) return;
     local.wanted = wanted;
+    local.watched = active;
     await this._applyLayers(local);
   }
 
@@ -180,13 +188,14 @@ export class Publisher extends Emitter {
       local.transceiver = spare;
       spare.direction = 'sendonly';
       if (local.mediaStreamTrack) spare.sender.replaceTrack(local.mediaStreamTrack).catch(report);
-      this._setActive(spare, () => true).catch(report);
+      this._applyLayers(local).catch(report);
       return;
     }
-    const transceiver = pc.addTransceiver(local.mediaStreamTrack ?? local.kind, { direction: 'sendonly', sendEncodings: encodingsFor(local) });
+    const transceiver = addSender(pc, local);
     local.transceiver = transceiver;
     preferCodecs(transceiver, local);
-    if (local.source === 'screen') preferResolution(transceiver.sender);
+    // Shared text must stay sharp: frames may be dropped, lines not.
+    if (local.source === 'screen') adjust(transceiver.sender, { degradationPreference: 'maintain-resolution' }).catch(report);
   }
 
   /** @param {LocalTrack} local */
@@ -219,7 +228,9 @@ export class Publisher extends Emitter {
   _answered(answer) {
     for (const { mid, track } of answer.tracks ?? []) {
       const local = this.tracks.find((candidate) => candidate.transceiver?.mid === mid);
-      if (!local || local.id === track) continue;
+      if (!local) continue;
+      this._applyLayers(local).catch(report); // a negotiation must not have changed them
+      if (local.id === track) continue;
       local.id = track;
       this.emit('published', local);
     }
@@ -240,20 +251,32 @@ export class Publisher extends Emitter {
 
   /** @param {LocalTrack} local */
   async _applyLayers(local) {
-    const { wanted, transceiver } = local;
-    if (transceiver && wanted) await this._setActive(transceiver, (rid) => wanted.includes(rid));
+    if (local.transceiver) await adjust(local.transceiver.sender, { isActive: (rid) => isWanted(local, rid) });
   }
+}
 
-  /** @param {RTCRtpTransceiver} transceiver @param {(rid: string) => boolean} isActive */
-  async _setActive({ sender }, isActive) {
-    const parameters = sender.getParameters();
-    let changed = false;
-    for (const encoding of parameters.encodings ?? []) {
-      if (!encoding.rid || encoding.active === isActive(encoding.rid)) continue;
-      encoding.active = !encoding.active;
-      changed = true;
-    }
-    if (changed) await sender.setParameters(parameters);
+/** @param {LocalTrack} local @param {string | undefined} rid */
+function isWanted({ wanted, watched }, rid) {
+  return watched && (rid === undefined || wanted === null || wanted.includes(rid));
+}
+
+/** What the room said of a track counts for that track only. @param {LocalTrack} local */
+function forgetDemand(local) {
+  local.id = local.wanted = null;
+  local.watched = true;
+}
+
+/**
+ * A transceiver that sends what is wanted now: on a connection made anew, nothing is encoded that nobody watches.
+ * @param {RTCPeerConnection} pc @param {LocalTrack} local
+ */
+function addSender(pc, local) {
+  const add = (/** @type {any[]} */ sendEncodings) => pc.addTransceiver(local.mediaStreamTrack ?? local.kind, { direction: 'sendonly', sendEncodings });
+  const encodings = encodingsFor(local).map((encoding) => ({ ...encoding, active: isWanted(local, encoding.rid) }));
+  try {
+    return add(encodings);
+  } catch {
+    return add(encodings.map(({ scalabilityMode, ...plain }) => plain)); // a mode that this browser has for no codec
   }
 }
 
@@ -261,16 +284,20 @@ export class Publisher extends Emitter {
  * The encodings of a track. Browsers leave out layers of a small picture (Chromium sends two of three at 640x360, and not the
  * last one), so we ask for no more than they give.
  * @param {{options: PublishOptions, kind: string, size: {width: number, height: number}}} local
- * @returns {RTCRtpEncodingParameters[]}
+ * @returns {Array<RTCRtpEncodingParameters & {scalabilityMode?: string}>}
  */
 export function encodingsFor(local) {
   const { options, kind, size } = local;
   if (kind === 'audio') return [options.maxBitrate ? { maxBitrate: options.maxBitrate } : {}];
   const pixels = size.width * size.height;
   const best = options.maxBitrate ?? bitrateFor(Math.min(size.height, size.width), options.source);
-  const rate = options.maxFramerate ? { maxFramerate: options.maxFramerate } : {};
+  // Temporal layers let the server halve a frame rate where the network carries no more. With several encodings, Chromium sends VP9 and AV1 as
+  // streams of their own only if it is told a mode.
+  const { scalabilityMode = 'L1T3' } = options;
+  const rate = { ...(options.maxFramerate && { maxFramerate: options.maxFramerate }), scalabilityMode };
   const full = { maxBitrate: best, ...rate };
-  if (!options.simulcast || pixels < 480 * 270) return [full];
+  const inLayers = !scalabilityMode.startsWith('L1'); // the sizes are in the one encoding
+  if (!options.simulcast || inLayers || pixels < 480 * 270) return [full];
   const half = { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: Math.round(best / 4), ...rate };
   const top = { rid: 'f', scaleResolutionDownBy: 1, ...full };
   if (pixels < 960 * 540) return [half, top];
@@ -288,7 +315,8 @@ function bitrateFor(lines, source) {
 
 /** Transceivers of equal shape stand in for each other. @param {LocalTrack} local */
 function shapeOf(local) {
-  return [local.source, local.kind, encodingsFor(local).map((e) => e.rid ?? '-').join('')].join('/');
+  const encodings = encodingsFor(local).map((encoding) => `${encoding.rid ?? '-'}${encoding.scalabilityMode ?? ''}`);
+  return [local.source, local.kind, local.options.codec ?? '', ...encodings].join('/');
 }
 
 /** @param {MediaStreamTrack} track @param {PublishOptions} options */
@@ -304,14 +332,6 @@ function preferCodecs(transceiver, { kind, options }) {
   if (!first || !all || !transceiver.setCodecPreferences) return;
   const isFirst = (/** @type {any} */ codec) => codec.mimeType.toLowerCase() === `${kind}/${first.toLowerCase()}`;
   if (all.some(isFirst)) transceiver.setCodecPreferences([...all.filter(isFirst), ...all.filter((codec) => !isFirst(codec))]);
-}
-
-/** Shared text must stay sharp: frames may be dropped, lines not. @param {RTCRtpSender} sender */
-function preferResolution(sender) {
-  const parameters = sender.getParameters?.();
-  if (!parameters?.encodings?.length) return;
-  /** @type {any} */ (parameters).degradationPreference = 'maintain-resolution';
-  sender.setParameters(parameters).catch(() => {}); // a wish: not every browser knows it
 }
 
 /**

@@ -204,22 +204,6 @@ test('a server that has given the connection up gets a new one', async () => {
   assert.equal(sub().pc.transceivers.length, 4);
 });
 
-test('layers that nobody watches are not sent', async () => {
-  room = await joinRoom(options());
-  const camera = await room.publish(fakeTrack('video'));
-  const active = () => camera.transceiver.sender.getParameters().encodings.filter((e) => e.active).map(({ rid }) => rid);
-  assert.deepEqual(active(), ['q', 'h', 'f']);
-  server.event('publish.layers', { track: camera.id, wanted: ['h'] });
-  await settle();
-  assert.deepEqual(active(), ['h']);
-  server.event('publish.layers', { track: camera.id, wanted: [] });
-  await settle();
-  assert.deepEqual(active(), []);
-  server.event('publish.layers', { track: camera.id, wanted: ['q', 'h', 'f'] });
-  await settle();
-  assert.deepEqual(active(), ['q', 'h', 'f']);
-});
-
 test('an unpublished track leaves its m-line for the next of its kind', async () => {
   room = await joinRoom(options());
   const first = await room.publish(fakeTrack('video'), { source: 'screen' });
