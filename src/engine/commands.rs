@@ -147,8 +147,14 @@ impl Engine {
         }
         let slot = Slot::new(media.clone(), first, first_repair);
         // Others know a slot by its place, so a new one takes the place of one that is gone.
-        match peer.slots.iter_mut().find(|slot| slot.retired) {
-            Some(retired) => *retired = slot,
+        match peer.slots.iter().position(|slot| slot.retired) {
+            Some(at) => {
+                peer.slots[at] = slot;
+                // What still waits has the numbers of the slot that is gone.
+                if let Some(outgoing) = &mut peer.outgoing {
+                    outgoing.pacer.retain(|job| job.source.slot as usize != at);
+                }
+            }
             None => peer.slots.push(slot),
         }
     }

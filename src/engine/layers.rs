@@ -2,6 +2,7 @@
 use super::stream::STREAM_SILENCE;
 use super::{Engine, Event, Owner};
 use crate::engine::api::{SlotReport, SlotState};
+use crate::forward::Target;
 use crate::ids::Rid;
 use crate::rtp::codec::Kind;
 use std::time::{Duration, Instant};
@@ -83,7 +84,7 @@ impl Engine {
         let slot = &mut peer.slots[at];
         let Some(track) = slot.track.and_then(|t| tracks.get(t)) else { return };
         let best = track.best.map(|s| streams[s].key);
-        slot.forwarder.set_target(best, seamless);
+        slot.forwarder.set_target(best.map(Target::whole), seamless);
         if slot.told.is_none() {
             slot.told = Some(SlotState::Waiting);
             let (mid, state) = (slot.media.mid.clone(), SlotState::Waiting);
@@ -103,7 +104,7 @@ impl Engine {
             return;
         };
         let wanted = slot.forwarder.target().or(slot.forwarder.current());
-        let Some(wanted) = wanted else { return };
+        let Some(wanted) = wanted.map(|target| target.stream) else { return };
         let (owner, id) = (track.owner, track.id);
         if let Some(stream) = streams.get_mut(wanted.index as usize).filter(|s| s.key == wanted) {
             stream.keyframes.want();

@@ -1,7 +1,7 @@
 //! What the engine knows of one peer: its association, what it sends us, and its slots.
 use super::api::{SlotState, Wish};
 use super::outgoing::Outgoing;
-use crate::forward::{Forwarder, Offsets, StreamKey};
+use crate::forward::{Forwarder, Origin};
 use crate::ids::{Mid, PeerId, RoomId};
 use crate::peer::Path;
 use crate::peer::association::Association;
@@ -105,9 +105,7 @@ pub(super) struct Remb {
 pub(super) struct Repair {
     pub slot: usize,
     pub out: SeqNo,
-    pub stream: StreamKey,
-    pub seq: SeqNo,
-    pub offsets: Offsets,
+    pub origin: Origin,
 }
 
 /// A receive m-line of the subscriber: an RTP stream that never changes its SSRC.

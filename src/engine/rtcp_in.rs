@@ -124,8 +124,8 @@ impl Engine {
             slot.nacks += 1;
             let origin = behind(highest, low).and_then(|out| Some((out, slot.forwarder.origin(out)?)));
             match origin {
-                Some((out, (stream, seq, offsets))) if peer.repairs_due.len() < MAX_REPAIRS => {
-                    peer.repairs_due.push(Repair { slot: at, out, stream, seq, offsets });
+                Some((out, origin)) if peer.repairs_due.len() < MAX_REPAIRS => {
+                    peer.repairs_due.push(Repair { slot: at, out, origin });
                 }
                 Some(_) => metrics.drop_packet(DropReason::NackThrottled),
                 None => metrics.drop_packet(DropReason::NackUnanswerable),

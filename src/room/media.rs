@@ -4,8 +4,8 @@ use super::participant::Origin;
 use super::requests::Reply;
 use super::timers::Timer;
 use super::{At, Room};
-use crate::engine::api::{self as engine, Command, PeerFailure, PeerStats, SlotState};
-use crate::ids::{Mid, ParticipantId, PeerId, TrackId};
+use crate::engine::api::{self as engine, Command, PeerFailure, PeerStats, SlotReport};
+use crate::ids::{Mid, ParticipantId, PeerId, Rid, TrackId};
 use std::time::Duration;
 
 /// How long the engine may take to answer a `stats`.
@@ -32,13 +32,14 @@ impl Room {
             engine::Event::PeerConnected { peer, .. } => self.peer_down(peer, false),
             engine::Event::PeerDisconnected { peer, .. } => self.peer_down(peer, true),
             engine::Event::PeerFailed { peer, why, .. } => self.peer_failed(at, peer, why),
-            engine::Event::TrackLive { track, .. } => self.track_stalled(track, false),
-            engine::Event::TrackStalled { track, .. } => self.track_stalled(track, true),
-            engine::Event::SlotState { peer, mid, track, report, .. } => {
-                self.slot_state(peer, &mid, track, report.state)
+            engine::Event::TrackLive { track, .. } => {
+                self.track_stalled(track, false);
+                self.awake(track);
             }
-            // Not told to anybody yet.
-            engine::Event::TrackWanted { .. } | engine::Event::Quality { .. } => {}
+            engine::Event::TrackStalled { track, .. } => self.track_stalled(track, true),
+            engine::Event::SlotState { peer, mid, track, report, .. } => self.slot_state(peer, &mid, track, report),
+            engine::Event::TrackWanted { track, rids, .. } => self.track_wanted(track, &rids),
+            engine::Event::Quality { peer, score, why, .. } => self.quality_came(peer, score, why),
             engine::Event::Speakers { speakers, .. } => self.heard_speakers(at, &speakers),
             engine::Event::Stats { peer, token, stats, .. } => self.stats_came(peer, token, *stats),
             engine::Event::RoomFailed { .. } => self.dissolve("media failed", None, 4500),
@@ -50,6 +51,7 @@ impl Room {
         if let Some(participant) = self.participants.get_mut(&id) {
             participant.link_mut(pc).down = down;
             self.review_connection(id);
+            self.review_health(id);
         }
     }
 
@@ -78,6 +80,7 @@ impl Room {
         self.remove_peer(id, pc);
         for track in tracks {
             self.track_stalled(track, true);
+            self.awake(track);
         }
         self.review_connection(id);
         self.arm_participant(id);
@@ -90,13 +93,20 @@ impl Room {
         }
     }
 
-    fn slot_state(&mut self, peer: PeerId, mid: &Mid, track: TrackId, state: SlotState) {
+    fn track_wanted(&mut self, id: TrackId, rids: &[Rid]) {
+        if let Some(track) = self.tracks.get_mut(&id) {
+            track.demand.handle_wanted(rids);
+            self.stale.watched.insert(id);
+        }
+    }
+
+    fn slot_state(&mut self, peer: PeerId, mid: &Mid, track: TrackId, report: SlotReport) {
         let Some((id, Pc::Sub)) = self.index.peers.get(&peer).copied() else { return };
         let Some(participant) = self.participants.get_mut(&id) else { return };
         let Some(slot) = participant.subscriber.slots.iter_mut().find(|s| s.mid == *mid) else { return };
         if let Some(bound) = slot.bound.as_mut().filter(|b| b.candidate.track == track) {
-            bound.state = state;
-            self.tell_state(id, track);
+            bound.report = report;
+            self.stale.states.insert((id, track));
         }
     }
 

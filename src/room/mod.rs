@@ -7,17 +7,20 @@ pub mod api;
 pub mod messages;
 pub mod settings;
 
+mod demand;
 mod http;
 mod media;
 mod membership;
 mod negotiation;
 mod participant;
 mod presence;
+mod quality;
 mod requests;
 mod session;
 pub mod shards;
 mod slots;
 mod speakers;
+mod states;
 mod subscriptions;
 mod timers;
 
@@ -32,6 +35,7 @@ use crate::ids::{ParticipantId, PeerId, RoomId, TrackId};
 use messages::{Event, Message, Pc};
 use participant::{Participant, Track};
 use presence::Presence;
+use quality::Checkup;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use session::{EventText, History};
@@ -39,7 +43,7 @@ use slots::Ranking;
 use speakers::Speakers;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use timers::{Timer, Timers};
 
 /// One room: facts go in by `handle`, what is to be done comes out by `poll_output`.
@@ -56,6 +60,7 @@ pub struct Room {
     retained: BTreeMap<String, Message>,
     speakers: Speakers,
     presence: Presence,
+    checkup: Checkup,
     /// What many were told, for those who come back.
     history: History,
     index: Index,
@@ -85,9 +90,9 @@ struct Stale {
     /// The ranking no longer is that of the room: every subscriber may want something else.
     reranked: bool,
     subscribers: BTreeSet<ParticipantId>,
-    /// Tracks that got their first watcher or lost one.
+    /// Tracks of which something else may be of use now.
     watched: BTreeSet<TrackId>,
-    /// What somebody was told of a track.
+    /// What somebody was told of a track may no longer be true.
     states: BTreeSet<(ParticipantId, TrackId)>,
 }
 
@@ -128,6 +133,7 @@ impl Room {
             retained: BTreeMap::new(),
             speakers: Speakers::default(),
             presence: Presence::default(),
+            checkup: Checkup::default(),
             history,
             index: Index::default(),
             queries: FxHashMap::default(),
@@ -164,11 +170,13 @@ impl Room {
             match timer {
                 Timer::Participant(participant) => self.participant_due(at, participant),
                 Timer::Stats(token) => self.stats_overdue(token),
-                Timer::Unwatched(track) => self.unwatched(track),
+                Timer::Unwatched(track) => drop(self.stale.watched.insert(track)),
+                Timer::Waking(track) => self.awake(track),
+                Timer::States(participant) => self.states_due(participant),
                 Timer::Speakers => self.speakers_due(at),
                 Timer::Levels => self.review_levels(at),
-                // Whoever settles counts.
-                Timer::Count => {}
+                // Whoever settles looks.
+                Timer::Count | Timer::Quality => {}
             }
         }
         self.settle(at);
@@ -244,6 +252,3 @@ impl Room {
         format!("{:032x}", rand::Rng::random::<u128>(&mut self.rng))
     }
 }
-
-/// How long a video track may go unwatched before its publisher is told to send nothing of it.
-const UNWATCHED: Duration = Duration::from_secs(5);

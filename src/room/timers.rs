@@ -12,14 +12,20 @@ pub(super) enum Timer {
     Participant(ParticipantId),
     /// A `stats` request has waited long enough.
     Stats(u64),
-    /// Nobody watches a track.
+    /// Nobody has had a use for something of a track for a while.
     Unwatched(TrackId),
+    /// A publisher was asked to send a track again.
+    Waking(TrackId),
+    /// Details of what a participant gets may be told again.
+    States(ParticipantId),
     /// Somebody may have spoken for long enough to count.
     Speakers,
     /// Who speaks, and how loud, may be told again.
     Levels,
     /// How many there are may be told again.
     Count,
+    /// How well connections do may be told again.
+    Quality,
 }
 
 /// At most one deadline for each timer.

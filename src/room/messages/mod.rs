@@ -5,8 +5,8 @@ mod request;
 mod state;
 
 pub use event::{
-    Bye, ByeAction, Event, LeftWhy, Message, ParticipantLeft, PublishLayers, Quality, SlotsNeed, SpeakerLevel,
-    TrackState, TrackStateKind, TrackUnpublished, Why,
+    Bye, ByeAction, Event, LeftWhy, Message, ParticipantLeft, PublishLayers, Quality, QualityWhy, SlotsNeed,
+    SpeakerLevel, TrackState, TrackStateKind, TrackUnpublished, Why,
 };
 pub use request::{
     Candidate, Hello, Moderate, ModerateAction, Negotiate, Nothing, ParticipantsAfter, Pc, Record, RecordAction,

@@ -113,7 +113,9 @@ fn every_event_error_and_reason_is_in_the_reference() {
     let schema = msg::schema();
     let defs = &schema["$defs"];
     let mut all = Vec::new();
-    for name in ["Event", "ErrorCode", "LeftWhy", "TrackStateKind", "Connection", "ByeAction", "Source"] {
+    for name in
+        ["Event", "ErrorCode", "LeftWhy", "TrackStateKind", "Connection", "ByeAction", "Source", "Why", "QualityWhy"]
+    {
         assert!(defs.get(name).is_some(), "{name}");
         words(&defs[name], &mut all);
     }

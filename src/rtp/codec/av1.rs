@@ -11,6 +11,9 @@ const FRAME_HEADER: u8 = 3;
 const FRAME: u8 = 6;
 
 /// Reads the aggregation header (section 4.4), and the header of the first OBU where the packet begins with one.
+///
+/// Layers are told, but no limit does without a packet: one that continues an OBU does not say which layer it is of, nor does any
+/// say what refers to it. Who sends layers sends the dependency descriptor.
 pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
     let aggregation = read::u8(payload, 0)?;
     let continues = aggregation & 0x80 != 0;
@@ -19,7 +22,7 @@ pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
     if continues && new_sequence {
         return Err(Malformed("a coded video sequence cannot begin with a continuation"));
     }
-    let mut frame = FrameInfo { frame_end: marker, switching_point: true, ..FrameInfo::default() };
+    let mut frame = FrameInfo { frame_end: marker, ..FrameInfo::default() };
     let element = first_element(&payload[1..], obu_count)?;
     if continues {
         return Ok(frame);
@@ -36,7 +39,6 @@ pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
         let extension = read::u8(element, 1)?;
         frame.temporal = extension >> 5;
         frame.spatial = extension >> 3 & 3;
-        frame.switching_point = frame.temporal == 0;
     }
     frame.keyframe = new_sequence || obu == SEQUENCE_HEADER;
     frame.frame_start = frame.keyframe || matches!(obu, TEMPORAL_DELIMITER | FRAME_HEADER | FRAME);
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn packets_are_told_apart() {
-        let base = FrameInfo { switching_point: true, ..FrameInfo::default() };
+        let base = FrameInfo::default();
         let start = FrameInfo { frame_start: true, ..base };
         let table: &[(&[u8], FrameInfo)] = &[
             // N, one OBU: sequence header.
@@ -86,7 +88,7 @@ mod tests {
             // Continuation of an OBU.
             (&[0x90, 0xff, 0xff], base),
             // T=2 S=1.
-            (&[0x10, 0x34, 0x48, 0], FrameInfo { temporal: 2, spatial: 1, switching_point: false, ..start }),
+            (&[0x10, 0x34, 0x48, 0], FrameInfo { temporal: 2, spatial: 1, ..start }),
             // The forbidden bit: only N is believed.
             (&[0x10, 0xb0, 0], base),
             (&[0x18, 0xb0, 0], FrameInfo { keyframe: true, ..start }),

@@ -15,7 +15,7 @@ const FU_A: u8 = 28;
 /// Reads the NAL unit headers of a packet: single, STAP-A or FU-A. A keyframe begins with the packet that carries the SPS;
 /// an IDR picture that begins without one is told by `idr_without_parameters`.
 pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
-    let mut seen = Seen { frame_end: marker, switching_point: true, discardable: true, ..FrameInfo::default() };
+    let mut seen = Seen { frame_end: marker, discardable: true, ..FrameInfo::default() };
     let nal = read::u8(payload, 0)?;
     match nal & 0x1f {
         1..=23 => note_unit(&mut seen, nal, payload.get(1)),
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn units_are_told_apart() {
-        let none = FrameInfo { switching_point: true, ..FrameInfo::default() };
+        let none = FrameInfo::default();
         let start = FrameInfo { frame_start: true, ..none };
         let table: &[(&[u8], FrameInfo)] = &[
             (&[0x67, 0x42, 0xe0], FrameInfo { keyframe: true, ..start }),

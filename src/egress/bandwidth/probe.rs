@@ -1,0 +1,168 @@
+//! Probes: short bursts at a higher rate that show whether the path carries it.
+//!
+//! A burst of 50 to 150 ms is filled up with padding. The rate at which it arrives says what the path carries: as libwebrtc's
+//! `ProbeBitrateEstimator`, but the second half of the burst is judged by itself too, because a token bucket that was full
+//! (policers, `tbf`) lets the first part through at any rate.
+use super::Micros;
+
+const MIN_DURATION: Micros = 50_000;
+const MAX_DURATION: Micros = 150_000;
+/// Bytes that make a measurement, if they fit into `MAX_DURATION`.
+const GOOD_SIZE: f64 = 9_600.0;
+/// Packets of a burst that are looked at.
+const MAX_SAMPLES: usize = 256;
+const MIN_SAMPLES: usize = 5;
+/// A burst that arrives more slowly than this, as a share of how it was sent, met the limit of the path.
+const PASSED: f64 = 0.88;
+
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    sent: Micros,
+    arrival: Micros,
+    bytes: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Outcome {
+    /// What arrived, in bits a second.
+    pub bps: f64,
+    /// The path carried no more: it was sent at a higher rate.
+    pub saturated: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    bps: f64,
+    started: Micros,
+    /// Bytes that make it complete, and those sent so far.
+    goal: usize,
+    sent: usize,
+    packets: u32,
+    first: u64,
+    last: u64,
+    /// It is being sent.
+    open: bool,
+    /// When it ends: it is cut off, or its feedback is no longer waited for.
+    deadline: Micros,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Prober {
+    burst: Option<Burst>,
+    samples: Vec<Sample>,
+}
+
+impl Prober {
+    pub fn start(&mut self, now: Micros, bps: f64) {
+        let duration = ((GOOD_SIZE * 8e6 / bps) as Micros).clamp(MIN_DURATION, MAX_DURATION);
+        self.samples.clear();
+        self.burst = Some(Burst {
+            bps,
+            started: now,
+            goal: (bps * duration as f64 / 8e6) as usize,
+            sent: 0,
+            packets: 0,
+            first: 0,
+            last: 0,
+            open: true,
+            deadline: now + 3 * duration,
+        });
+    }
+
+    /// It is being sent, or its feedback is waited for.
+    pub fn is_busy(&self) -> bool {
+        self.burst.is_some()
+    }
+
+    /// The rate of the burst that is being sent.
+    pub fn sending_bps(&self) -> Option<f64> {
+        self.burst.filter(|b| b.open).map(|b| b.bps)
+    }
+
+    /// Bytes that the burst is behind its rate at `now`.
+    pub fn behind(&self, now: Micros) -> usize {
+        let Some(burst) = self.burst.filter(|b| b.open) else { return 0 };
+        let due = (burst.bps * (now - burst.started).max(0) as f64 / 8e6) as usize;
+        due.min(burst.goal).saturating_sub(burst.sent)
+    }
+
+    /// Whether this packet belongs to the burst that is being sent.
+    pub fn handle_sent(&mut self, now: Micros, number: u64, bytes: usize) -> bool {
+        let Some(burst) = self.burst.as_mut().filter(|b| b.open) else { return false };
+        if burst.packets == 0 {
+            burst.first = number;
+        }
+        burst.sent += bytes;
+        burst.packets += 1;
+        burst.last = number;
+        if burst.sent >= burst.goal {
+            burst.open = false;
+            burst.deadline = now + 1_000_000;
+        }
+        true
+    }
+
+    /// A packet of the burst arrived.
+    pub fn handle_arrival(&mut self, sent: Micros, arrival: Micros, bytes: u16) {
+        if self.burst.is_some() && self.samples.len() < MAX_SAMPLES {
+            self.samples.push(Sample { sent, arrival, bytes });
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Micros> {
+        self.burst.map(|b| b.deadline)
+    }
+
+    /// A burst that could not be completed in time (nothing to pad with) is judged by what there is of it.
+    pub fn handle_timeout(&mut self, now: Micros) -> Option<Option<Outcome>> {
+        let burst = self.burst.as_mut().filter(|b| b.deadline <= now)?;
+        if burst.open && burst.packets >= MIN_SAMPLES as u32 && burst.sent * 2 >= burst.goal {
+            burst.open = false;
+            burst.deadline = now + 1_000_000;
+            return None;
+        }
+        Some(self.end())
+    }
+
+    /// The burst's outcome, once feedback has told of all of it; within it `None` if it was lost or too short to tell.
+    pub fn poll_outcome(&mut self, highest: u64) -> Option<Option<Outcome>> {
+        let burst = self.burst.filter(|b| !b.open && highest >= b.last)?;
+        let _ = burst;
+        Some(self.end())
+    }
+
+    pub fn abort(&mut self) {
+        self.burst = None;
+    }
+
+    fn end(&mut self) -> Option<Outcome> {
+        let burst = self.burst.take()?;
+        let enough = self.samples.len() >= MIN_SAMPLES && self.samples.len() as u32 * 2 >= burst.packets;
+        let outcome = enough.then(|| judge(&self.samples)).flatten();
+        // Memory only while there are probes.
+        self.samples.clear();
+        outcome
+    }
+}
+
+fn judge(samples: &[Sample]) -> Option<Outcome> {
+    let (sent, received) = (rate(samples, |s| s.sent)?, rate(samples, |s| s.arrival)?);
+    let half = &samples[samples.len() / 2..];
+    // The later half in itself; it is only worth something with packets at several times.
+    let later = (half.len() >= MIN_SAMPLES).then(|| rate(half, |s| s.sent).zip(rate(half, |s| s.arrival))).flatten();
+    let saturated = received < PASSED * sent || later.is_some_and(|(sent, received)| received < 0.8 * PASSED * sent);
+    let bps = match later {
+        Some((_, later)) if saturated => received.min(later),
+        _ => received.min(sent),
+    };
+    Some(Outcome { bps, saturated })
+}
+
+/// The rate between the first and the last time of a burst, in bits a second. Packets at the first time are not counted: they
+/// arrived with what was before.
+fn rate(samples: &[Sample], time: impl Fn(&Sample) -> Micros) -> Option<f64> {
+    let start = samples.iter().map(&time).min()?;
+    let end = samples.iter().map(&time).max()?;
+    let bytes: u64 = samples.iter().filter(|s| time(s) > start).map(|s| u64::from(s.bytes)).sum();
+    (end - start >= 5_000).then(|| bytes as f64 * 8e6 / (end - start) as f64)
+}
