@@ -1,9 +1,9 @@
 //! After a batch: each subscriber's packets, mapped, joined into runs, sealed, and handed out.
-use super::api::{SlotReport, SlotState};
+use super::api::SlotState;
 use super::outgoing::{Stamp, Stamps};
 use super::peer::{Peer, Repair, Slot};
 use super::stream::ReceiveStream;
-use super::{Batch, Engine, Event, Sink, Transmit};
+use super::{Batch, Engine, Sink, Transmit};
 use crate::egress::pacer::Class;
 use crate::egress::segments::{Job, MAX_PADDING};
 use crate::forward::{self, Offsets, Origin, StreamKey};
@@ -46,6 +46,9 @@ pub(super) struct Source {
     payload: (u16, u16),
 }
 
+/// In place of a stream: padding that stands for no packet.
+const NO_STREAM: StreamKey = StreamKey { index: u32::MAX, generation: 0 };
+
 /// Padding that goes out in place of a packet that is of no use: as little as there can be.
 const FILLER: u8 = 1;
 
@@ -57,6 +60,8 @@ impl Engine {
         }
         // Others wait for these, and what follows may take a while.
         self.flush_relays(sink);
+        self.allocate_due(now);
+        self.settle_demands();
         self.release_streams(now);
         self.collect_subscribers();
         // Peers may be touched while others are flushed (a keyframe is asked for): the list is walked by index.
@@ -149,7 +154,7 @@ impl Engine {
     fn collect_media(&mut self, now: Instant, index: usize, jobs: &mut Vec<Job<Source>>) {
         let mut pending = std::mem::take(&mut self.peers[index].pending);
         for &(slot, stream) in &pending {
-            self.collect_slot(index, slot as usize, stream as usize, jobs);
+            self.collect_slot(now, index, slot as usize, stream as usize, jobs);
         }
         pending.clear();
         let peer = &mut self.peers[index];
@@ -160,8 +165,8 @@ impl Engine {
         }
     }
 
-    fn collect_slot(&mut self, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
-        let Self { peers, streams, metrics, events, .. } = self;
+    fn collect_slot(&mut self, now: Instant, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
+        let Self { peers, streams, metrics, .. } = self;
         let peer = &mut peers[index];
         let Some(stream) = streams.get(stream) else { return };
         let Some(slot) = peer.slots.get_mut(at) else { return };
@@ -190,12 +195,12 @@ impl Engine {
         if jobs.len() > first_job {
             slot.told = Some(SlotState::Live);
         }
-        if slot.told != before
-            && let (Some(state), Some(track)) = (slot.told, stream.track)
-        {
-            let (mid, track) = (slot.media.mid.clone(), self.tracks[track].id);
-            let report = SlotReport::plain(state);
-            events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track, report });
+        slot.rate.add(now, jobs[first_job..].iter().map(|job| job.len).sum());
+        let shown = slot.forwarder.current();
+        if slot.told != before || slot.shown != shown {
+            slot.shown = shown;
+            shown.into_iter().for_each(|shown| self.note_shown(now, index, at, shown));
+            self.report_slot(now, index, at);
         }
     }
 
@@ -308,6 +313,35 @@ pub(super) fn plan_probe(
     Some(job)
 }
 
+/// A packet of padding alone on the slot's RTX stream: receivers take one without an original for what it is.
+pub(super) fn plan_bare_padding(now: Instant, slot: &mut Slot, at: usize, overhead: usize) -> Option<Job<Source>> {
+    slot.media.rtx_ssrc?;
+    let payload_type = slot.media.codecs.iter().find_map(|c| c.rtx)?;
+    let stamp = Stamp::of(slot, true);
+    let head = if slot.two_byte { 2 } else { 1 };
+    let header_len = block_len(stamp.len().map_or(0, |len| head + len));
+    let out = slot.next_repair;
+    slot.next_repair = SeqNo(out.0 + 1);
+    let source = Source {
+        slot: at as u32,
+        stream: NO_STREAM,
+        class: Class::Repair,
+        stamp,
+        probes: true,
+        header_len: header_len as u16,
+        payload_type,
+        seq: out,
+        out,
+        timestamp: slot.forwarder.timestamp_at(now).unwrap_or(0),
+        offsets: Offsets::default(),
+        marker: false,
+        filler: u8::MAX,
+        original: None,
+        payload: (0, 0),
+    };
+    Some(Job { source, len: header_len + usize::from(u8::MAX) + overhead, padding: 0 })
+}
+
 /// A packet that was sent before, by RTX where that was negotiated.
 fn plan_copy(
     slot: &mut Slot,
@@ -407,22 +441,29 @@ fn extensions<'a>(
 fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8], stamp: Stamp) -> usize {
     let head = if slot.two_byte { 2 } else { 1 };
     let passed_on: usize = extensions(slot, packet, bytes).map(|(_, _, value)| head + value.len()).sum();
-    let block = passed_on + stamp.len().map_or(0, |len| head + len);
-    if block == 0 { 12 } else { 12 + 4 + block.next_multiple_of(4) }
+    block_len(passed_on + stamp.len().map_or(0, |len| head + len))
+}
+
+/// Length of a header whose extensions take so many bytes.
+fn block_len(extensions: usize) -> usize {
+    if extensions == 0 { 12 } else { 12 + 4 + extensions.next_multiple_of(4) }
 }
 
 /// Writes one packet as the subscriber is to see it, and seals it. `out` is exactly as long as the datagram. `None` if the packet,
 /// which may have waited, is not there any more.
 pub(super) fn seal(
     slot: &Slot,
-    stream: &ReceiveStream,
+    stream: Option<&ReceiveStream>,
     source: &Source,
     padding: usize,
     stamps: Stamps,
     outbound: &SrtpOutbound,
     out: &mut [u8],
 ) -> Option<()> {
-    let stored = stream.history.packet(source.seq).filter(|_| stream.key == source.stream)?;
+    if source.stream == NO_STREAM {
+        return seal_bare_padding(slot, source, stamps, outbound, out);
+    }
+    let stored = stream.filter(|stream| stream.key == source.stream)?.history.packet(source.seq)?;
     let packet = &stored.meta.packet;
     let padding = padding + usize::from(source.filler);
     let header_len = write_header(slot, packet, stored.bytes, source, padding > 0, stamps, out);
@@ -457,6 +498,39 @@ pub(super) fn seal(
     (sealed == out.len()).then_some(())
 }
 
+fn seal_bare_padding(
+    slot: &Slot,
+    source: &Source,
+    stamps: Stamps,
+    outbound: &SrtpOutbound,
+    out: &mut [u8],
+) -> Option<()> {
+    let (seq, timestamp, ssrc) = (source.out.low(), source.timestamp, slot.media.rtx_ssrc?);
+    let mut header = HeaderWriter::new(out, false, source.payload_type, seq, timestamp, ssrc, slot.two_byte);
+    header.padding();
+    stamp(slot, source, stamps, &mut header);
+    let end = header.finish();
+    let padding = out.get_mut(end..end + usize::from(source.filler))?;
+    padding.fill(0);
+    *padding.last_mut()? = source.filler;
+    let sealed = outbound.seal_rtp_in_place(source.out, end, usize::from(source.filler), out)?;
+    (sealed == out.len()).then_some(())
+}
+
+/// Adds what the packet is to say of its leaving.
+fn stamp(slot: &Slot, source: &Source, stamps: Stamps, header: &mut HeaderWriter<'_>) {
+    let own = |extension| slot.media.extensions.id(extension);
+    match (source.stamp, stamps.transport) {
+        (Stamp::Transport, Some(number)) => {
+            own(Extension::TransportCc).map(|id| header.extension(id, &number.to_be_bytes()));
+        }
+        (Stamp::SendTime, _) => {
+            own(Extension::AbsSendTime).map(|id| header.extension(id, &stamps.sent_at.to_be_bytes()[1..]));
+        }
+        _ => {}
+    }
+}
+
 fn write_header(
     slot: &Slot,
     packet: &PacketInfo,
@@ -487,16 +561,7 @@ fn write_header(
             }
         }
     }
-    let own = |extension| slot.media.extensions.id(extension);
-    match (source.stamp, stamps.transport) {
-        (Stamp::Transport, Some(number)) => {
-            own(Extension::TransportCc).map(|id| header.extension(id, &number.to_be_bytes()));
-        }
-        (Stamp::SendTime, _) => {
-            own(Extension::AbsSendTime).map(|id| header.extension(id, &stamps.sent_at.to_be_bytes()[1..]));
-        }
-        _ => {}
-    }
+    stamp(slot, source, stamps, &mut header);
     header.finish()
 }
 
