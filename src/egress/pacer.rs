@@ -16,6 +16,11 @@ const BURST: Duration = Duration::from_millis(10);
 const MAX_DELAY: Duration = Duration::from_millis(200);
 /// Packets that may wait, of each class: beyond, it is not the path that is slow.
 const MAX_QUEUE: usize = 2048;
+/// Of the pacing rate, 2.5 times the estimate, retransmissions may have this share: a quarter of the estimate. Where losses are few
+/// they may come in a burst of so long.
+const REPAIR_SHARE: f64 = 0.1;
+const REPAIR_BURST: Duration = Duration::from_millis(500);
+const MIN_REPAIR_BPS: f64 = 1_000_000.0;
 /// One packet of padding.
 const PADDING: usize = 1200;
 
@@ -55,6 +60,8 @@ pub struct Pacer<J> {
     queued_bytes: usize,
     /// When what was sent is paid for.
     paid_at: Option<Instant>,
+    /// When the retransmissions taken so far are paid for, from their share.
+    repairs_paid_at: Option<Instant>,
     /// When the last release was, and whether a probe goes on.
     released: Option<Instant>,
     probing: bool,
@@ -70,6 +77,7 @@ impl<J> Default for Pacer<J> {
             video: VecDeque::new(),
             queued_bytes: 0,
             paid_at: None,
+            repairs_paid_at: None,
             released: None,
             probing: false,
             rate: 0.0,
@@ -82,8 +90,12 @@ impl<J: Copy> Pacer<J> {
         Self::default()
     }
 
-    /// A packet of `bytes` (the datagram) that is to be sent. An error (`PacerFull`) if 2048 of its class wait already.
+    /// A packet of `bytes` (the datagram) that is to be sent. An error if 2048 of its class wait already (`PacerFull`), or if
+    /// retransmissions take more than a quarter of the rate (`NackThrottled`).
     pub fn push(&mut self, now: Instant, class: Class, bytes: usize, job: J) -> Result<(), DropReason> {
+        if class == Class::Repair && !self.afford_repair(now, bytes) {
+            return Err(DropReason::NackThrottled);
+        }
         let queue = match class {
             Class::Audio => &mut self.audio,
             Class::Repair => &mut self.repair,
@@ -159,6 +171,18 @@ impl<J: Copy> Pacer<J> {
             bytes += queue.iter().map(|waiting| waiting.bytes as usize).sum::<usize>();
         }
         self.queued_bytes = bytes;
+    }
+
+    /// What is lost because too much was sent must not be sent again on top of it.
+    fn afford_repair(&mut self, now: Instant, bytes: usize) -> bool {
+        let share = self.rate.max(MIN_REPAIR_BPS) * REPAIR_SHARE;
+        let rested = now.checked_sub(REPAIR_BURST).unwrap_or(now);
+        let from = self.repairs_paid_at.map_or(rested, |at| at.max(rested));
+        if from > now {
+            return false;
+        }
+        self.repairs_paid_at = Some(from + Duration::from_secs_f64(bytes as f64 * 8.0 / share));
+        true
     }
 
     fn release(&mut self, now: Instant, waiting: Waiting<J>, out: &mut Vec<Item<J>>) {

@@ -1,9 +1,9 @@
 //! After a batch: each subscriber's packets, mapped, joined into runs, sealed, and handed out.
-use super::api::{SlotReport, SlotState};
+use super::api::SlotState;
 use super::outgoing::{Stamp, Stamps};
 use super::peer::{Peer, Repair, Slot};
 use super::stream::ReceiveStream;
-use super::{Batch, Engine, Event, Sink, Transmit};
+use super::{Batch, Engine, Sink, Transmit};
 use crate::egress::pacer::Class;
 use crate::egress::segments::{Job, MAX_PADDING};
 use crate::forward::{self, Offsets, Origin, StreamKey};
@@ -60,6 +60,8 @@ impl Engine {
         }
         // Others wait for these, and what follows may take a while.
         self.flush_relays(sink);
+        self.allocate_due(now);
+        self.settle_demands();
         self.release_streams(now);
         self.collect_subscribers();
         // Peers may be touched while others are flushed (a keyframe is asked for): the list is walked by index.
@@ -152,7 +154,7 @@ impl Engine {
     fn collect_media(&mut self, now: Instant, index: usize, jobs: &mut Vec<Job<Source>>) {
         let mut pending = std::mem::take(&mut self.peers[index].pending);
         for &(slot, stream) in &pending {
-            self.collect_slot(index, slot as usize, stream as usize, jobs);
+            self.collect_slot(now, index, slot as usize, stream as usize, jobs);
         }
         pending.clear();
         let peer = &mut self.peers[index];
@@ -163,8 +165,8 @@ impl Engine {
         }
     }
 
-    fn collect_slot(&mut self, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
-        let Self { peers, streams, metrics, events, .. } = self;
+    fn collect_slot(&mut self, now: Instant, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
+        let Self { peers, streams, metrics, .. } = self;
         let peer = &mut peers[index];
         let Some(stream) = streams.get(stream) else { return };
         let Some(slot) = peer.slots.get_mut(at) else { return };
@@ -193,12 +195,12 @@ impl Engine {
         if jobs.len() > first_job {
             slot.told = Some(SlotState::Live);
         }
-        if slot.told != before
-            && let (Some(state), Some(track)) = (slot.told, stream.track)
-        {
-            let (mid, track) = (slot.media.mid.clone(), self.tracks[track].id);
-            let report = SlotReport::plain(state);
-            events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track, report });
+        slot.rate.add(now, jobs[first_job..].iter().map(|job| job.len).sum());
+        let shown = slot.forwarder.current();
+        if slot.told != before || slot.shown != shown {
+            slot.shown = shown;
+            shown.into_iter().for_each(|shown| self.note_shown(now, index, at, shown));
+            self.report_slot(now, index, at);
         }
     }
 

@@ -1,4 +1,5 @@
 //! What leaves for one subscriber: paced by the estimate of its path, numbered for its feedback, joined into runs, sealed.
+use super::allocate::Allocation;
 use super::fanout::{self, Source};
 use super::peer::{Peer, Slot};
 use super::stream::ReceiveStream;
@@ -23,6 +24,7 @@ const PADDING_FROM: u64 = 16;
 pub(super) struct Outgoing {
     pub bandwidth: Bandwidth,
     pub pacer: Pacer<Job<Source>>,
+    pub allocation: Allocation,
     /// The deadline of the pacer that stands in the timer queue.
     armed: Option<Instant>,
     /// Turns with each packet of padding, so that not the same one is sent again and again.

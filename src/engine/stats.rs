@@ -40,7 +40,7 @@ impl Engine {
                 jitter_ms: slot
                     .reported
                     .map_or(0.0, |r| f64::from(r.jitter) * 1_000.0 / f64::from(slot.media.kind.clock_rate())),
-                bitrate_bps: current.map_or(0, |s| if s.is_live(now) { s.rate.bps() as u64 } else { 0 }),
+                bitrate_bps: current.map_or(0, |s| if s.is_live(now) { slot.rate.bps() as u64 } else { 0 }),
             }
         });
         PeerStats {

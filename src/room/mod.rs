@@ -15,6 +15,7 @@ mod negotiation;
 mod participant;
 mod presence;
 mod quality;
+mod queries;
 mod requests;
 mod session;
 pub mod shards;
@@ -27,7 +28,7 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Claims, Grants, HttpId, HttpKind, HttpRequest, HttpResponse, Input, Output, SocketId};
+pub use api::{Claims, Grants, HttpId, HttpKind, HttpRequest, HttpResponse, Input, Inspect, Output, SocketId};
 pub use settings::{IdSource, RoomLimits, RoomSettings};
 
 use crate::engine::Command;
@@ -64,8 +65,8 @@ pub struct Room {
     /// What many were told, for those who come back.
     history: History,
     index: Index,
-    /// Requests for `stats` that wait for the engine, by token.
-    queries: FxHashMap<u64, media::Query>,
+    /// Questions that wait for the engine, by token.
+    queries: FxHashMap<u64, queries::Query>,
     last_query: u64,
     timers: Timers,
     stale: Stale,
@@ -169,7 +170,7 @@ impl Room {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Participant(participant) => self.participant_due(at, participant),
-                Timer::Stats(token) => self.stats_overdue(token),
+                Timer::Query(token) => self.finish_query(token),
                 Timer::Unwatched(track) => drop(self.stale.watched.insert(track)),
                 Timer::Waking(track) => self.awake(track),
                 Timer::States(participant) => self.states_due(participant),

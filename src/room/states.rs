@@ -30,10 +30,16 @@ pub(super) struct Told {
 
 impl Told {
     pub fn message(&self, track: TrackId) -> TrackState {
-        let State { kind, why, layer, need_bps, have_bps } = self.state.clone();
-        let rid = |l: &ChosenLayer| l.rid.as_ref().map(ToString::to_string);
-        let layer = layer.map(|l| Layer { rid: rid(&l), spatial: l.spatial, temporal: l.temporal });
+        let State { kind, why, ref layer, need_bps, have_bps } = self.state;
+        let layer = layer.as_ref().map(Into::into);
         TrackState { track: track.to_string(), state: kind, layer, why, need_bps, have_bps }
+    }
+}
+
+impl From<&ChosenLayer> for Layer {
+    fn from(layer: &ChosenLayer) -> Self {
+        let &ChosenLayer { ref rid, spatial, temporal } = layer;
+        Self { rid: rid.as_ref().map(ToString::to_string), spatial, temporal }
     }
 }
 

@@ -1,8 +1,8 @@
 //! One bottleneck, the viewers behind it, and what else goes through it: in virtual time, a millisecond a turn.
-use super::link::{Link, Packet, Shape};
+use super::link::{Delivery, Link, Packet, Shape};
 use super::source::{self, Track};
 use super::tcp::{SEGMENT, Tcp};
-use exedra::egress::bandwidth::{Bandwidth, Estimate, Purpose};
+use exedra::egress::bandwidth::{Bandwidth, LimitedBy, Purpose};
 use exedra::egress::pacer::{Class, Item, Pacer};
 use exedra::rtp::rtcp::{self, Rtcp};
 use exedra::rtp::{Ssrc, TwccRecorder};
@@ -18,7 +18,6 @@ pub const IP_OVERHEAD: usize = 28;
 /// How a run goes: shapes of the path from given times on, seconds.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    pub name: String,
     pub seed: u64,
     pub shape: Shape,
     /// (seconds, bits a second)
@@ -61,6 +60,7 @@ pub struct Slice {
     pub paced: f64,
     pub estimate: f64,
     pub allocated: f64,
+    pub limited_by: Option<LimitedBy>,
 }
 
 pub struct Viewer {
@@ -182,7 +182,7 @@ impl Viewer {
         &mut self.slices[index]
     }
 
-    fn handle_delivery(&mut self, start: Instant, delivery: &super::link::Delivery, delay: Duration) {
+    fn handle_delivery(&mut self, start: Instant, delivery: &Delivery, delay: Duration) {
         let packet = delivery.packet;
         let waited = delivery.waited.as_secs_f64();
         let slice = self.slice(start, packet.queued);
@@ -234,6 +234,7 @@ impl Viewer {
         let (estimate, allocated) = (self.bandwidth.estimate(), self.allocated());
         let slice = self.slice(start, now);
         (slice.estimate, slice.allocated) = (estimate.bps as f64, allocated);
+        slice.limited_by = Some(estimate.limited_by);
     }
 
     fn receive(&mut self, now: Instant, delay: Duration, interval: Duration) {
@@ -255,7 +256,7 @@ impl Viewer {
         source::total_bps(&self.tracks.iter().map(|t| t.target).collect::<Vec<_>>())
     }
 
-    /// A plain allocator: up with 5 % to spare and at most twice a second, down at once.
+    /// A plain allocator: up with 2 % to spare and at most twice a second, down at once.
     fn allocate(&mut self, now: Instant, scenario: &Scenario) {
         let bps = self.bandwidth.estimate().bps as f64;
         let before = self.allocated();
@@ -267,7 +268,7 @@ impl Viewer {
             chosen = Some(limit(bps));
         } else if now >= self.allocated_at + Duration::from_millis(500) {
             self.allocated_at = now;
-            let better = limit(bps * 0.95);
+            let better = limit(bps * 0.98);
             chosen = (source::total_bps(&better) > before).then_some(better);
         }
         for (track, target) in self.tracks.iter_mut().zip(chosen.into_iter().flatten()) {
@@ -284,7 +285,8 @@ impl Viewer {
             track.poll(now, rng, &mut sizes);
         }
         let mut push = |class, bytes, kind, repair| {
-            self.pacer.push(now, class, bytes, Job { bytes, kind, repair, made: now }).unwrap();
+            let pushed = self.pacer.push(now, class, bytes, Job { bytes, kind, repair, made: now });
+            assert!(pushed.is_ok() || repair, "{pushed:?}");
         };
         for bytes in sizes {
             push(Class::Video, bytes, Kind::Media, false);
@@ -327,10 +329,6 @@ impl Viewer {
                 self.lose(now + 2 * link.shape.delay, job);
             }
         }
-    }
-
-    pub fn estimate(&self) -> Estimate {
-        self.bandwidth.estimate()
     }
 
     /// Bits a second of media that arrived from one time to another, in seconds.

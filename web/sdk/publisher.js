@@ -5,6 +5,13 @@ import { Link } from './link.js';
 import { adjust } from './senders.js';
 
 /**
+ * Where Chromium begins, in kbit/s. By itself it begins at 300 and probes at once, while there is sound but no picture yet to probe with; then
+ * it takes 20 s to the large picture. Other browsers ignore it.
+ */
+const START_KBPS = 1_000;
+const VIDEO_CODECS = /^(VP8|VP9|AV1|H264|H265)$/i;
+
+/**
  * @typedef {object} PublishOptions
  * @property {string} source `camera`, `microphone`, `screen`, `screenAudio` or a name of your own
  * @property {string} [name]
@@ -236,15 +243,19 @@ export class Publisher extends Emitter {
     }
   }
 
-  /** What Opus is to do is said by the receiver's fmtp, which is the answer. @param {string} sdp */
+  /** What an encoder is to do is said by the receiver's fmtp, which is the answer. @param {string} sdp */
   _mapAnswer(sdp) {
     for (const { transceiver, options, kind } of this.tracks) {
-      if (kind !== 'audio' || !transceiver?.mid || !(options.dtx || options.stereo || options.maxBitrate)) continue;
-      sdp = setOpus(sdp, transceiver.mid, {
-        ...(options.dtx && { usedtx: '1' }),
-        ...(options.stereo && { stereo: '1' }),
-        ...(options.maxBitrate && { maxaveragebitrate: String(options.maxBitrate) }),
-      });
+      if (!transceiver?.mid) continue;
+      if (kind === 'video') {
+        sdp = setFormat(sdp, transceiver.mid, VIDEO_CODECS, { 'x-google-start-bitrate': String(START_KBPS) });
+      } else if (options.dtx || options.stereo || options.maxBitrate) {
+        sdp = setFormat(sdp, transceiver.mid, /^opus$/i, {
+          ...(options.dtx && { usedtx: '1' }),
+          ...(options.stereo && { stereo: '1' }),
+          ...(options.maxBitrate && { maxaveragebitrate: String(options.maxBitrate) }),
+        });
+      }
     }
     return sdp;
   }
@@ -335,26 +346,31 @@ function preferCodecs(transceiver, { kind, options }) {
 }
 
 /**
- * Sets parameters in the `a=fmtp` of Opus in the media section with this mid.
+ * Sets parameters in the `a=fmtp` of codecs in the media section with this mid.
  * @param {string} sdp
  * @param {string} mid
+ * @param {RegExp} codec which ones, by name
  * @param {Record<string, string>} wanted
  */
-export function setOpus(sdp, mid, wanted) {
+export function setFormat(sdp, mid, codec, wanted) {
   return sdp
     .split(/(?=^m=)/m)
-    .map((section) => {
-      if (!new RegExp(`^a=mid:${mid}\\r?$`, 'm').test(section)) return section;
-      const pt = /^a=rtpmap:(\d+) opus\//im.exec(section)?.[1];
-      if (!pt) return section;
-      const line = new RegExp(`^a=fmtp:${pt} ([^\\r\\n]*)`, 'm');
-      const given = line.exec(section)?.[1] ?? '';
-      const parameters = new Map(given.split(';').filter(Boolean).map((p) => /** @type {[string, string]} */ (p.trim().split('='))));
-      for (const [key, value] of Object.entries(wanted)) parameters.set(key, value);
-      const text = `a=fmtp:${pt} ${[...parameters].map(([key, value]) => `${key}=${value}`).join(';')}`;
-      return line.test(section) ? section.replace(line, text) : section.replace(/^(a=rtpmap:\d+ opus\/[^\r\n]*)/im, `$1\r\n${text}`);
-    })
+    .map((section) => (new RegExp(`^a=mid:${mid}\\r?$`, 'm').test(section) ? withFormat(section, codec, wanted) : section))
     .join('');
+}
+
+/** @param {string} section @param {RegExp} codec @param {Record<string, string>} wanted */
+function withFormat(section, codec, wanted) {
+  for (const [, pt, name] of section.matchAll(/^a=rtpmap:(\d+) ([^/\r\n]+)\//gm)) {
+    if (!codec.test(name)) continue;
+    const line = new RegExp(`^a=fmtp:${pt} ([^\\r\\n]*)`, 'm');
+    const given = line.exec(section)?.[1] ?? '';
+    const parameters = new Map(given.split(';').filter(Boolean).map((p) => /** @type {[string, string]} */ (p.trim().split('='))));
+    for (const [key, value] of Object.entries(wanted)) parameters.set(key, value);
+    const text = `a=fmtp:${pt} ${[...parameters].map(([key, value]) => `${key}=${value}`).join(';')}`;
+    section = line.test(section) ? section.replace(line, text) : section.replace(new RegExp(`^(a=rtpmap:${pt} [^\\r\\n]*)`, 'm'), `$1\r\n${text}`);
+  }
+  return section;
 }
 
 /** @param {unknown} error */

@@ -82,7 +82,7 @@ fn climb(slot: &Slot, layers: &[Layer], rungs: &mut Vec<Rung>) -> bool {
 
 /// How many pixels are of use: those of the smallest picture that is as large as it is shown. Fitted into the space that
 /// there is for it, a picture fills one of the two dimensions.
-fn useful_pixels(wish: &Wish, layers: &[Layer]) -> u32 {
+pub fn useful_pixels(wish: &Wish, layers: &[Layer]) -> u32 {
     let fills = |layer: u16, shown: u16| shown > 0 && f64::from(layer) * TOLERANCE >= f64::from(shown);
     let enough =
         |layer: &&Layer| pixels(layer) > 0 && (fills(layer.width, wish.width) || fills(layer.height, wish.height));

@@ -14,6 +14,8 @@ mod ladder;
 #[cfg(test)]
 mod tests;
 
+pub use ladder::useful_pixels;
+
 use ladder::Rung;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,38 +1,52 @@
 //! What the signals make of the estimate: back off, drain, resume, grow, and when to probe.
 use super::delay::{DelayDetector, Usage};
-use super::loss::LossDetector;
+use super::loss::{LossDetector, Tally, Verdict};
 use super::probe::Outcome;
 use super::{LimitedBy, MAX_BPS, MIN_BPS, Micros, START_BPS, clamp};
 
 /// What is sent after over-use, of what the path was seen to carry. (GCC: 0.85 of what arrived.)
 const BACK_OFF: f64 = 0.92;
-/// Of what a saturated probe showed.
-const PROBE_SHARE: f64 = 0.92;
+/// Of what a probe showed.
+const PROBE_SHARE: f64 = 0.96;
 /// A queue beyond this is drained by sending less for a while.
 const DRAIN_FROM: f64 = 40_000.0;
 /// In about this time.
 const DRAIN_WITHIN: f64 = 900_000.0;
 const DRAINED: f64 = 20_000.0;
+/// A measured limit is kept to for so long.
+const LIMIT_HOLDS: Micros = 10_000_000;
 /// Between probes while more is wanted.
 const PROBE_INTERVAL: Micros = 5_000_000;
-const MAX_PROBE_INTERVAL: Micros = 7_000_000;
+const SOONEST_PROBE: Micros = 1_000_000;
 /// The first after a back-off.
 const RECOVERY: Micros = 3_000_000;
+
+/// What may be sent at any moment, as a multiple of the estimate; and of the limit, where that is known.
+const PACING: f64 = 2.5;
+const PACING_KNOWN: f64 = 1.3;
+/// The lowest rate of a probe.
+const MIN_PROBE_BPS: f64 = 250_000.0;
+/// Who shares the path with a flow that fills the queue does not heed the delay for so long.
+const COMPETING: Micros = 20_000_000;
+/// What is kept of the estimate when what waited was another's burst.
+const PASSED: f64 = 0.95;
+/// What is kept of the estimate when the queue overflows then.
+const SHARE_BACK_OFF: f64 = 0.8;
 
 /// What one feedback brought.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Signals {
     pub now: Micros,
     pub usage: Usage,
-    /// Packets told of for the first time, and how many of them were lost.
-    pub told: u32,
-    pub lost: i64,
+    pub tally: Tally,
     pub sent_bps: f64,
     pub received_bps: f64,
     pub rtt: Micros,
     /// The number of the next packet to be sent, and of the next to be told of.
     pub next_number: u64,
     pub next_told: u64,
+    /// Whether packets arrive faster than the known limit allows, if that can be told.
+    pub promise: Option<bool>,
 }
 
 /// Less is sent until the queue is gone.
@@ -41,7 +55,14 @@ struct Drain {
     resume_bps: f64,
     ceiling_bps: f64,
     queue: f64,
+    carried: f64,
+    since: Micros,
+    /// When feedback first told of what was sent since, and what waited then.
+    seen: Option<(Micros, f64)>,
     until: Micros,
+    /// What was carried when it began, and what would have been sent; it may have begun again and again since then.
+    first_carried: f64,
+    first_resume: f64,
 }
 
 /// What the path was seen to carry when it was full.
@@ -66,7 +87,9 @@ pub(super) struct Controller {
     remb: Option<f64>,
     blind: f64,
     last_report: Option<Micros>,
+    competing_until: Micros,
     probe_at: Micros,
+    probed_at: Micros,
     probe_failures: u32,
     silent_steps: u32,
 }
@@ -86,7 +109,9 @@ impl Controller {
             remb: None,
             blind: MAX_BPS as f64,
             last_report: None,
+            competing_until: 0,
             probe_at: 0,
+            probed_at: 0,
             probe_failures: 0,
             silent_steps: 0,
         }
@@ -106,8 +131,18 @@ impl Controller {
         self.drain.map_or(self.bps, |drain| drain.resume_bps.max(self.bps))
     }
 
-    pub fn pacing_base(&self) -> f64 {
-        self.bps()
+    /// Faster than the path is known to be is of no use: it would only fill the queue there. As long as nothing is known, a frame
+    /// is to be gone in less than half the time until the next.
+    pub fn pacing_bps(&self) -> f64 {
+        match self.capacity {
+            Some(capacity) => (PACING_KNOWN * capacity.bps).clamp(PACING_KNOWN * self.bps(), PACING * self.bps()),
+            None => PACING * self.bps(),
+        }
+    }
+
+    /// What the path was seen to carry when it was full.
+    pub fn limit_bps(&self) -> Option<f64> {
+        self.capacity.map(|c| c.bps)
     }
 
     pub fn loss(&self) -> f64 {
@@ -140,66 +175,159 @@ impl Controller {
         if matches!(self.limited_by, LimitedBy::Start | LimitedBy::Silence) {
             self.limited_by = LimitedBy::Nothing;
         }
-        let too_much_loss = self.loss.handle(signals.now, signals.told, signals.lost);
-        if signals.usage == Usage::Overuse {
+        self.heed_promise(signals);
+        let verdict = self.loss.handle(signals.now, signals.tally);
+        if delay.take_relief() {
+            self.competing_until = 0;
+        }
+        if signals.now < self.competing_until {
+            return self.compete(signals, delay, verdict);
+        }
+        if signals.usage == Usage::Overuse || verdict == Some(Verdict::Overflow) {
             self.back_off(signals, delay);
             return true;
         }
-        if let Some(excess) = too_much_loss {
-            let floor = (0.98 * signals.received_bps).min(self.bps);
-            self.bps = clamp((self.bps * (1.0 - 0.5 * excess)).max(floor));
-            self.limited_by = LimitedBy::Loss;
-            self.ignore_before = signals.next_number;
+        if let (Some(Verdict::Excess(excess)), None) = (verdict, self.drain) {
+            self.lose(signals, excess);
             return true;
         }
         if self.drain.is_some() {
             self.go_on_draining(signals, delay);
         } else {
-            self.grow(signals, delay);
+            self.grow(signals, delay, false);
         }
         false
     }
 
-    fn back_off(&mut self, signals: &Signals, delay: &mut DelayDetector) {
-        let carried = delay.backlog_rate().map_or(signals.received_bps, |(bps, _)| bps);
-        let ceiling = self.drain.map_or(self.bps, |drain| drain.ceiling_bps.min(self.bps.max(drain.resume_bps)));
-        let resume = clamp((BACK_OFF * carried).min(ceiling));
-        let queue = delay.queue();
-        let share = (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.5, 1.0);
-        self.bps = clamp(resume * share);
-        self.capacity = Some(Capacity { bps: carried, at: signals.now });
-        let until = signals.now + signals.rtt + 500_000 + (queue * 1.5) as Micros;
-        self.drain = Some(Drain { resume_bps: resume, ceiling_bps: ceiling, queue, until });
-        self.limited_by = LimitedBy::Delay;
+    /// Another flow keeps the queue full, and takes all that we leave: only losses count, as they do for the other. (GCC raises its
+    /// threshold instead; Copa, NSDI 2018, has such a mode too.)
+    fn compete(&mut self, signals: &Signals, delay: &mut DelayDetector, verdict: Option<Verdict>) -> bool {
+        delay.acknowledge();
+        let Some(_) = verdict else {
+            self.grow(signals, delay, true);
+            return false;
+        };
+        self.bps = clamp(self.bps * SHARE_BACK_OFF);
+        self.limited_by = LimitedBy::Loss;
+        self.ignore_before = signals.next_number;
+        true
+    }
+
+    /// What the path carries, made of what arrives of it: what it loses by itself it carries too.
+    fn with_losses(&self, arrives: f64) -> f64 {
+        arrives / (1.0 - self.loss.inherent().min(0.1))
+    }
+
+    /// Much more is lost than the path loses by itself, and no queue was seen: a policer, or a queue of a few packets.
+    fn lose(&mut self, signals: &Signals, excess: f64) {
+        let arrives = self.with_losses(signals.received_bps);
+        let gentle = self.bps * (1.0 - 0.5 * excess);
+        let lowered = if excess > 0.2 { arrives.max(0.5 * self.bps) } else { gentle.max(arrives) };
+        self.bps = clamp(lowered.min(self.bps));
+        self.limited_by = LimitedBy::Loss;
         self.ignore_before = signals.next_number;
         self.probe_at = self.probe_at.max(signals.now + RECOVERY);
+    }
+
+    fn back_off(&mut self, signals: &Signals, delay: &mut DelayDetector) {
+        let carried = self.with_losses(delay.backlog_rate().map_or(signals.received_bps, |(bps, _)| bps));
+        self.limited_by = LimitedBy::Delay;
+        self.probe_at = self.probe_at.max(signals.now + RECOVERY);
+        let Some(drain) = self.drain else {
+            return self.start_drain(signals, delay, carried, self.bps);
+        };
+        // It grows again though much less is sent than was carried, and hardly more than arrives: it is not ours.
+        let obeyed = signals.sent_bps < 0.7 * drain.first_carried && signals.sent_bps < 1.25 * carried;
+        if obeyed && signals.next_told > self.ignore_before {
+            self.start_to_compete(signals, delay, drain);
+        } else {
+            self.start_drain(signals, delay, carried, drain.ceiling_bps.min(self.bps.max(drain.resume_bps)));
+        }
+    }
+
+    fn start_drain(&mut self, signals: &Signals, delay: &mut DelayDetector, carried: f64, ceiling_bps: f64) {
+        let resume_bps = clamp((BACK_OFF * carried).min(ceiling_bps));
+        let queue = delay.queue();
+        self.bps = clamp(resume_bps * drain_share(queue));
+        self.capacity = Some(Capacity { bps: carried, at: signals.now });
+        let until = signals.now + signals.rtt + 500_000 + (queue * 1.5) as Micros;
+        let (first_carried, first_resume) = self.drain.map_or((carried, resume_bps), |d| (d.first_carried, d.first_resume));
+        self.drain = Some(Drain {
+            resume_bps,
+            ceiling_bps,
+            queue,
+            carried,
+            since: signals.now,
+            seen: None,
+            until,
+            first_carried,
+            first_resume,
+        });
+        self.ignore_before = signals.next_number;
         delay.acknowledge();
     }
 
     fn go_on_draining(&mut self, signals: &Signals, delay: &mut DelayDetector) {
+        let backlog = delay.backlog_rate().filter(|&(_, lasted)| lasted > 150_000).map(|(bps, _)| self.with_losses(bps));
         let Some(drain) = &mut self.drain else { return };
-        // While there is a queue, what arrives is what the path carries.
-        if let Some((carried, lasted)) = delay.backlog_rate()
-            && lasted > 150_000
+        let seen = signals.next_told > self.ignore_before;
+        let standing = delay.standing_queue();
+        // While there is a queue, what arrives is what the path carries; unless it does not drain, for then it is another's.
+        if let Some(carried) = backlog
+            && (!seen || standing < 0.8 * drain.queue)
         {
             drain.resume_bps = clamp((BACK_OFF * carried).min(drain.ceiling_bps));
             self.capacity = Some(Capacity { bps: carried, at: signals.now });
+            drain.queue = drain.queue.max(standing);
         }
-        let seen = signals.next_told > self.ignore_before;
-        if seen && delay.standing_queue() < DRAINED {
-            self.bps = drain.resume_bps;
-            self.drain = None;
-        } else if signals.now > drain.until {
-            // It does not drain although less is sent: it is another's, or the way has become longer.
-            if delay.standing_queue() > 0.4 * drain.queue {
-                delay.rebase();
-            }
-            self.bps = drain.resume_bps;
-            self.drain = None;
+        if seen {
+            drain.seen.get_or_insert((signals.now, standing));
+        }
+        let drain = *drain;
+        // What was on its way when the decision was made has made the queue longer.
+        self.bps = clamp(self.bps.min(drain.resume_bps * drain_share(standing)));
+        if seen && standing < DRAINED {
+            return self.resume(signals, drain);
+        }
+        if signals.now <= drain.until {
+            return;
+        }
+        // It should have drained. If hardly any of it went although less was sent than had been carried, it is another's,
+        // or the way has become longer; otherwise it takes more of the same.
+        let spare = (1.0 - signals.sent_bps / drain.carried).clamp(0.0, 1.0);
+        let expected = spare * (signals.now - drain.since) as f64;
+        if expected > 50_000.0 && drain.queue - standing < 0.3 * expected.min(drain.queue) {
+            self.start_to_compete(signals, delay, drain);
+        } else {
+            self.start_drain(signals, delay, backlog.unwrap_or(drain.carried), drain.ceiling_bps);
         }
     }
 
-    fn grow(&mut self, signals: &Signals, delay: &DelayDetector) {
+    /// The queue is gone. How fast it went says too what the path carries; a queue that was gone before less was sent was none
+    /// of ours, but a burst of somebody else's.
+    fn resume(&mut self, signals: &Signals, drain: Drain) {
+        let (since, queue) = drain.seen.unwrap_or((signals.now, 0.0));
+        let took = (signals.now - since) as f64;
+        let pace = if took > queue { 1.0 - (queue - DRAINED).max(0.0) / took } else { 0.0 };
+        let carries = signals.sent_bps / pace.max(0.1);
+        let passed = queue < DRAINED;
+        let resume = if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
+        self.bps = clamp(drain.resume_bps.max(resume));
+        if self.capacity.is_some_and(|c| c.bps * PROBE_SHARE < self.bps) {
+            self.capacity = Some(Capacity { bps: self.bps / PROBE_SHARE, at: signals.now });
+        }
+        self.drain = None;
+    }
+
+    fn start_to_compete(&mut self, signals: &Signals, delay: &mut DelayDetector, drain: Drain) {
+        delay.rebase();
+        self.bps = clamp(drain.first_resume.max(self.bps));
+        self.drain = None;
+        self.ignore_before = signals.next_number;
+        self.competing_until = signals.now + COMPETING;
+    }
+
+    fn grow(&mut self, signals: &Signals, delay: &DelayDetector, competing: bool) {
         let elapsed = self.last_growth.replace(signals.now).map_or(0, |last| signals.now - last).clamp(0, 250_000);
         if self.wanted <= self.allocated {
             return;
@@ -210,19 +338,21 @@ impl Controller {
             }
             return;
         }
-        if delay.standing_queue() > DRAINED || self.loss.forbids_growth() {
+        if !competing && (delay.standing_queue() > DRAINED || self.loss.forbids_growth()) {
             return;
         }
         let seconds = elapsed as f64 / 1e6;
-        let near = self.capacity.is_some_and(|c| signals.now - c.at < 60_000_000 && self.bps > 0.85 * c.bps);
-        let step = match near {
-            // About a packet in each response time.
-            true => (9_600.0 / (signals.rtt as f64 / 1e6 + 0.1)).max(0.01 * self.bps) * seconds,
-            false => self.bps * 0.08 * seconds,
-        };
-        let evidence = (1.25 * signals.received_bps).max(self.bps);
-        self.bps = clamp((self.bps + step).min(evidence));
+        let limit = if competing { f64::INFINITY } else { self.known_limit(signals.now) };
+        let evidence = (1.25 * signals.received_bps).min(limit);
+        self.bps = clamp((self.bps * (1.0 + 0.08 * seconds)).min(evidence.max(self.bps)));
         self.limited_by = LimitedBy::Nothing;
+    }
+
+    /// What was measured as the limit holds for a while, and then less and less.
+    fn known_limit(&self, now: Micros) -> f64 {
+        let Some(capacity) = self.capacity else { return f64::INFINITY };
+        let age = ((now - capacity.at - LIMIT_HOLDS).max(0)) as f64 / 1e6;
+        PROBE_SHARE * capacity.bps * (1.0 + 0.01 * age)
     }
 
     pub fn handle_silence(&mut self) {
@@ -244,7 +374,7 @@ impl Controller {
     /// Loss alone, where nothing else is known: as the loss-based part of draft-ietf-rmcat-gcc-02 (section 6).
     pub fn handle_report(&mut self, now: Micros, share: f64) {
         let elapsed = self.last_report.replace(now).map_or(1_000_000, |last| now - last).clamp(0, 5_000_000);
-        self.loss.observe(share);
+        self.loss.observe(share, share);
         if share > 0.1 {
             self.blind = clamp(self.blind.min(10e6) * (1.0 - 0.5 * share));
         } else if share < 0.02 {
@@ -265,18 +395,35 @@ impl Controller {
         (useful && self.silent_steps == 0).then_some(self.probe_at)
     }
 
+    /// Packets come faster than the limit allows: it is time to measure it again. Where they do not, there is no hurry.
+    fn heed_promise(&mut self, signals: &Signals) {
+        match signals.promise {
+            Some(true) => self.probe_at = self.probe_at.min(signals.now.max(self.probed_at + SOONEST_PROBE)),
+            Some(false) if self.probe_failures > 0 => {
+                let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(4));
+                self.probe_at = self.probe_at.max(self.probed_at + patience);
+            }
+            _ => {}
+        }
+    }
+
     pub fn put_off_probe(&mut self, now: Micros) {
         self.probe_at = now + 500_000;
     }
 
     /// The rate of the probe that is to be made now.
     pub fn probe_bps(&self) -> f64 {
-        let factor = if self.capacity.is_none() { 3.0 } else { 2.0 };
-        (self.bps * factor).min(self.wanted * 1.15).max(self.bps * 1.1).min(MAX_BPS as f64)
+        let factor = match self.probe_failures {
+            0 if self.capacity.is_none() => 3.0,
+            0 | 1 => 2.0,
+            _ => 1.5,
+        };
+        (self.bps * factor).min(self.wanted * 1.15).max(self.bps * 1.1).clamp(MIN_PROBE_BPS, MAX_BPS as f64)
     }
 
     /// What the probe that was sent showed; `None` if nothing.
     pub fn handle_probe(&mut self, now: Micros, outcome: Option<Outcome>) {
+        self.probed_at = now;
         let Some(outcome) = outcome else {
             self.probe_at = now + PROBE_INTERVAL;
             return;
@@ -288,17 +435,23 @@ impl Controller {
             self.probe_failures += 1;
             self.capacity = Some(Capacity { bps: outcome.bps, at: now });
             self.bps = clamp(self.bps.max(PROBE_SHARE * outcome.bps));
-            let interval = PROBE_INTERVAL + 1_000_000 * Micros::from(self.probe_failures.min(8));
-            self.probe_at = now + interval.min(MAX_PROBE_INTERVAL);
+            self.probe_at = now + PROBE_INTERVAL;
             self.limited_by = LimitedBy::Delay;
         } else {
             self.probe_failures = 0;
             if self.capacity.is_some_and(|c| c.bps < outcome.bps) {
                 self.capacity = None;
             }
-            self.bps = clamp(self.bps.max(0.97 * outcome.bps));
+            // Another one at once, if this one led anywhere.
+            let shown = PROBE_SHARE * outcome.bps;
+            self.probe_at = if shown > 1.05 * self.bps { now } else { now + PROBE_INTERVAL };
+            self.bps = clamp(self.bps.max(shown));
             self.limited_by = LimitedBy::Nothing;
-            self.probe_at = now;
         }
     }
+}
+
+/// Of what the path carries, what to send so that a queue of so many microseconds is gone within a second or so.
+fn drain_share(queue: f64) -> f64 {
+    (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.5, 1.0)
 }

@@ -11,7 +11,8 @@ use super::Micros;
 const BASE_HALF: Micros = 8_000_000;
 /// Excess beyond this is not noise, in microseconds.
 const THRESHOLD: f64 = 22_000.0;
-const MAX_THRESHOLD: f64 = 80_000.0;
+/// What one packet may differ from the one before, as noise.
+const MAX_NOISE: f64 = 15_000.0;
 /// How long excess must last: growing fast, growing, and standing.
 const FAST: Micros = 30_000;
 const GROWING: Micros = 90_000;
@@ -21,6 +22,7 @@ const HIGH: f64 = 180_000.0;
 const HIGH_LASTS: Micros = 350_000;
 /// Delay from which on the bottleneck surely has a queue.
 const BACKLOG: f64 = 12_000.0;
+const BACKLOG_WINDOW: Micros = 400_000;
 
 /// What the delay says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -69,8 +71,13 @@ pub(super) struct DelayDetector {
     /// Since when all excess is above the threshold.
     above: Option<Stretch>,
     high_since: Option<Micros>,
+    /// By how much the base was raised, and has fallen since.
+    raised: Option<Micros>,
+    relief: Micros,
     /// Since when there is a queue: what arrives in it arrives at the rate of the bottleneck.
     backlog: Option<Stretch>,
+    /// The rate of a window of it that is over.
+    earlier: Option<(f64, Micros)>,
 }
 
 impl DelayDetector {
@@ -78,7 +85,11 @@ impl DelayDetector {
     /// With `ignore`, what it tells is the past of a decision already made.
     pub fn handle_arrival(&mut self, packet: Arrived, capacity_bps: f64, ignore: bool) -> Usage {
         let delay = packet.arrival - packet.sent;
+        let before = self.base.least();
         let queue = (delay - self.base.update(packet.sent, delay)) as f64;
+        if self.raised.is_some() {
+            self.relief += (before - self.base.least()).max(0);
+        }
         self.queue = queue;
         self.standing.update(packet.arrival, queue);
         let Some(last) = self.last.replace(packet) else {
@@ -93,9 +104,16 @@ impl DelayDetector {
             self.explained = queue;
         }
         let excess = queue - self.explained;
-        self.noise += ((excess - self.last_excess).abs() - self.noise) * 0.03;
+        self.noise += ((excess - self.last_excess).abs().min(MAX_NOISE) - self.noise) * 0.03;
         self.last_excess = excess;
         extend(&mut self.backlog, queue > BACKLOG, &packet, queue);
+        if self.backlog.is_some_and(|b| packet.arrival - b.arrival > BACKLOG_WINDOW) {
+            self.earlier = self.backlog_rate();
+            extend(&mut self.backlog, false, &packet, queue);
+            extend(&mut self.backlog, true, &packet, queue);
+        } else if self.backlog.is_none() {
+            self.earlier = None;
+        }
         let above = excess > self.threshold() && !ignore;
         extend(&mut self.above, above, &packet, excess);
         if queue > HIGH && !ignore {
@@ -120,20 +138,18 @@ impl DelayDetector {
     }
 
     fn threshold(&self) -> f64 {
-        (THRESHOLD + 2.0 * self.noise).min(MAX_THRESHOLD)
+        THRESHOLD + 2.0 * self.noise
     }
 
-    /// The rate at which packets arrive while there is a queue, thus what the path carries: bits a second; and over how long it
-    /// was measured.
+    /// The rate at which packets arrive while there is a queue, thus what the path carries: bits a second over the last 0.1 to 0.4 s,
+    /// and over how long it was measured. Less reliable if it was not for long.
     pub fn backlog_rate(&self) -> Option<(f64, Micros)> {
         let (backlog, last) = (self.backlog?, self.last?);
         let lasted = last.arrival - backlog.arrival;
+        if self.earlier.is_some() && lasted < BACKLOG_WINDOW / 4 {
+            return self.earlier;
+        }
         (lasted >= 40_000 && backlog.packets >= 4).then(|| (backlog.bytes as f64 * 8e6 / lasted as f64, lasted))
-    }
-
-    /// Measures the rate of the queue that there is from here on.
-    pub fn restart_backlog(&mut self) {
-        self.backlog = None;
     }
 
     /// How long the last packet waited: microseconds.
@@ -149,18 +165,29 @@ impl DelayDetector {
     /// A decision has been made upon this: whatever waits now is known.
     pub fn acknowledge(&mut self) {
         (self.explained, self.above, self.high_since) = (self.queue, None, None);
+        (self.backlog, self.earlier) = (None, None);
     }
 
     /// What waits now is not ours to drain: another's queue, or a longer way. It counts as the path's own delay from here on.
     pub fn rebase(&mut self) {
         let Some(last) = self.last else { return };
         let standing = self.standing.least() as Micros;
+        (self.raised, self.relief) = (Some(standing), 0);
         self.base = Base { current: last.arrival - last.sent - self.queue as Micros + standing, ..self.base };
         self.base.previous = self.base.current;
         self.base.since = last.sent;
         self.queue = (self.queue - standing as f64).max(0.0);
         self.standing = Standing::default();
         self.acknowledge();
+    }
+
+    /// What was taken for the path's own delay by [`rebase`](Self::rebase) has gone: once.
+    pub fn take_relief(&mut self) -> bool {
+        let gone = self.raised.is_some_and(|raised| self.relief > raised / 2);
+        if gone {
+            (self.raised, self.relief) = (None, 0);
+        }
+        gone
     }
 
     /// The clocks have jumped: everything measured is void.
@@ -205,6 +232,9 @@ impl Base {
             (self.previous, self.current, self.since) = (self.current, delay, now);
         }
         self.current = self.current.min(delay);
+        self.least()
+    }
+    fn least(&self) -> Micros {
         self.current.min(self.previous)
     }
 }

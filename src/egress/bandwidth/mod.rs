@@ -4,6 +4,7 @@ mod control;
 mod delay;
 mod history;
 mod loss;
+mod pairs;
 mod probe;
 mod rate;
 
@@ -12,6 +13,8 @@ use crate::rtp::rtcp::TransportFeedback;
 use control::{Controller, Signals};
 use delay::{Arrived, DelayDetector};
 use history::{Fate, History};
+use loss::Tally;
+use pairs::Pairs;
 use probe::Prober;
 use rate::RateWindow;
 use std::time::{Duration, Instant};
@@ -33,9 +36,10 @@ const NO_FEEDBACK_AFTER: Micros = 1_200_000;
 const SILENCE: Micros = 500_000;
 /// One-way delay that changes at once by more is a clock that was set.
 const CLOCK_JUMP: Micros = 5_000_000;
-/// What a pacer may send, as a multiple of the estimate: so that a frame goes in less than half the time until the next.
-const PACING: f64 = 2.5;
-
+/// Packets lost while at least so much waits all the time are lost to a full queue.
+const STANDING_QUEUE: f64 = 20_000.0;
+/// A probe that makes packets wait for so long has shown what it is to show.
+const PROBE_QUEUE: f64 = 80_000.0;
 /// What a packet is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -100,6 +104,7 @@ pub struct Bandwidth {
     sent: RateWindow,
     received: RateWindow,
     delay: DelayDetector,
+    pairs: Pairs,
     prober: Prober,
     control: Controller,
     rtt: Option<Micros>,
@@ -124,6 +129,7 @@ impl Bandwidth {
             sent: RateWindow::default(),
             received: RateWindow::default(),
             delay: DelayDetector::default(),
+            pairs: Pairs::default(),
             prober: Prober::default(),
             control: Controller::new(),
             rtt: None,
@@ -151,22 +157,24 @@ impl Bandwidth {
         let now = self.micros(now);
         let first = self.history.extend(feedback.base_sequence, feedback.packet_count)?;
         let offset = self.clock.offset(feedback.reference_time);
-        let capacity = self.control.modelled_bps();
-        let (mut told, mut lost, mut news, mut newest_sent) = (0, 0, false, None);
+        let (capacity, limit) = (self.control.modelled_bps(), self.control.limit_bps());
+        let (mut tally, mut news, mut newest_sent) = (Tally::default(), false, None);
         let mut usage = Usage::Normal;
         for (number, (_, arrival)) in (first..).zip(feedback.arrivals()) {
             let Some(sent) = self.history.get_mut(number) else { continue };
+            // A probe may lose packets, and what was sent before the last decision says nothing of it.
+            let counts = !sent.probes && !self.control.ignores(number);
             let Some(arrival) = arrival else {
                 if sent.fate == Fate::Unknown {
-                    sent.fate = Fate::Lost;
-                    (told, lost, news) = (told + 1, lost + 1, true);
+                    (sent.fate, news) = (Fate::Lost, true);
+                    tally.add(counts, 1, self.delay.standing_queue() > STANDING_QUEUE);
                 }
                 continue;
             };
             match sent.fate {
                 Fate::Received => continue,
-                Fate::Lost => lost -= 1,
-                Fate::Unknown => told += 1,
+                Fate::Lost => tally.lost -= i64::from(counts),
+                Fate::Unknown => tally.add(counts, 0, false),
             }
             (sent.fate, news) = (Fate::Received, true);
             let sent = *sent;
@@ -184,6 +192,7 @@ impl Bandwidth {
             }
             self.next_told = number + 1;
             newest_sent = Some(sent.at);
+            self.pairs.handle_arrival(packet, limit);
             if self.delay.handle_arrival(packet, capacity, self.control.ignores(number)) == Usage::Overuse {
                 usage = Usage::Overuse;
             }
@@ -195,7 +204,7 @@ impl Bandwidth {
         if let Some(at) = newest_sent {
             self.sample_rtt(now - at);
         }
-        self.decide(now, usage, told, lost);
+        self.decide(now, usage, tally);
         Ok(())
     }
 
@@ -286,7 +295,7 @@ impl Bandwidth {
             return MAX_BPS as f64;
         }
         let probe = self.prober.sending_bps().unwrap_or(0.0);
-        (self.control.pacing_base() * PACING).max(probe).min(MAX_BPS as f64)
+        self.control.pacing_bps().max(probe).min(MAX_BPS as f64)
     }
 
     /// Whether a probe is being sent now.
@@ -332,23 +341,29 @@ impl Bandwidth {
         self.prober.abort();
     }
 
-    fn decide(&mut self, now: Micros, usage: Usage, told: u32, lost: i64) {
+    fn decide(&mut self, now: Micros, usage: Usage, tally: Tally) {
         let arrival = self.delay.last().map_or(0, |last| last.arrival);
         let signals = Signals {
             now,
             usage,
-            told,
-            lost,
+            tally,
             sent_bps: self.sent.bps(now, 500_000),
             received_bps: self.received.bps(arrival, 300_000),
             rtt: self.rtt.unwrap_or(100_000),
             next_number: self.history.next(),
             next_told: self.next_told,
+            promise: self.pairs.promise_more(),
         };
         if self.control.handle_feedback(&signals, &mut self.delay) {
             self.prober.abort();
         }
+        if self.delay.queue() > PROBE_QUEUE {
+            self.prober.cut(now);
+        }
         if let Some(outcome) = self.prober.poll_outcome(self.next_told.saturating_sub(1)) {
+            if outcome.is_some_and(|o| o.saturated) {
+                self.pairs.handle_limit();
+            }
             self.control.handle_probe(now, outcome);
         }
         self.start_probe(now);

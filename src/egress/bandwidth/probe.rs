@@ -1,14 +1,14 @@
 //! Probes: short bursts at a higher rate that show whether the path carries it.
 //!
-//! A burst of 50 to 150 ms is filled up with padding. The rate at which it arrives says what the path carries: as libwebrtc's
+//! A burst of 50 to 250 ms is filled up with padding. The rate at which it arrives says what the path carries: as libwebrtc's
 //! `ProbeBitrateEstimator`, but the second half of the burst is judged by itself too, because a token bucket that was full
 //! (policers, `tbf`) lets the first part through at any rate.
 use super::Micros;
 
 const MIN_DURATION: Micros = 50_000;
-const MAX_DURATION: Micros = 150_000;
+const MAX_DURATION: Micros = 250_000;
 /// Bytes that make a measurement, if they fit into `MAX_DURATION`.
-const GOOD_SIZE: f64 = 9_600.0;
+const GOOD_SIZE: f64 = 8_400.0;
 /// Packets of a burst that are looked at.
 const MAX_SAMPLES: usize = 256;
 const MIN_SAMPLES: usize = 5;
@@ -129,6 +129,15 @@ impl Prober {
         let burst = self.burst.filter(|b| !b.open && highest >= b.last)?;
         let _ = burst;
         Some(self.end())
+    }
+
+    /// The path shows its limit already: what was sent will do.
+    pub fn cut(&mut self, now: Micros) {
+        if self.samples.len() >= MIN_SAMPLES
+            && let Some(burst) = self.burst.as_mut().filter(|b| b.open)
+        {
+            (burst.open, burst.deadline) = (false, now + 1_000_000);
+        }
     }
 
     pub fn abort(&mut self) {

@@ -295,6 +295,7 @@ impl Engine {
                     self.wishes.remove(&key);
                 }
             }
+            Command::Explain { .. } => {}
             Command::Stats { peer, token } => self.stats.push((peer, token)),
             Command::Mirror { .. } | Command::Relay { .. } => panic!("a room knows no shards: {command:?}"),
         }
@@ -326,6 +327,7 @@ fn brief(command: &Command) -> String {
             let track = track.map_or("-".into(), |t| t.to_string());
             format!("bind {peer} {mid} {track}{}", brief_wish(wish))
         }
+        Command::Explain { peer, token } => format!("explain {peer} {token}"),
         Command::Stats { peer, token } => format!("stats {peer} {token}"),
         Command::Mirror { track, .. } | Command::Relay { track, .. } => format!("relay {track}"),
     }

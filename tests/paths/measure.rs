@@ -1,0 +1,80 @@
+//! What a run is judged by.
+use super::link::Shape;
+use super::source;
+use super::world::{IP_OVERHEAD, Scenario, World};
+use std::time::{Duration, Instant};
+
+/// Before this, a run is still starting; what is steady is measured from here on: seconds.
+pub const SETTLED: f64 = 10.0;
+/// A path changes at this time, and after it again.
+pub const STEP: f64 = 20.0;
+/// The share of a path that datagrams of usual size have: the rest is IP and UDP.
+const PAYLOAD_SHARE: f64 = 1_140.0 / (1_140.0 + IP_OVERHEAD as f64);
+
+pub fn path(bps: f64, rtt_ms: u64, buffer_ms: u64, loss: f64) -> Shape {
+    let ms = Duration::from_millis;
+    Shape { bps, delay: ms(rtt_ms) / 2, buffer: ms(buffer_ms), loss, jitter: Duration::ZERO, burst: 0.0 }
+}
+
+pub fn scenario(shape: Shape, seconds: f64) -> Scenario {
+    Scenario {
+        seed: 1,
+        shape,
+        steps: vec![],
+        seconds,
+        tracks: if shape.bps < 1e6 { 2 } else { 4 },
+        viewers: vec![0.0],
+        tcp: vec![],
+        feedback: Duration::from_millis(60),
+        top: source::RUNGS.len() - 1,
+    }
+}
+
+pub fn run(scenario: Scenario) -> World {
+    World::new(start(), scenario).run()
+}
+
+#[expect(clippy::disallowed_methods)]
+fn start() -> Instant {
+    Instant::now()
+}
+
+/// What the best fitting set of layers needs on a path: bits a second.
+pub fn best(scenario: &Scenario, bps: f64) -> f64 {
+    let chosen = source::allocate(scenario.tracks, bps * PAYLOAD_SHARE);
+    source::total_bps(&chosen.into_iter().map(|r| r.map(|r| r.min(scenario.top))).collect::<Vec<_>>())
+}
+
+/// What arrived in the steady state, of what the best fitting layers need.
+pub fn utilisation(world: &World, from: f64, to: f64, bps: f64) -> f64 {
+    world.viewers[0].goodput(from, to) / best(&world.scenario, bps)
+}
+
+/// From a step down to `bps` on: seconds until for half a second no more is sent than the path carries and nothing waits for more than
+/// 150 ms.
+pub fn over_use(world: &World, step: f64, bps: f64) -> f64 {
+    let viewer = &world.viewers[0];
+    let mut quiet_since = step;
+    let mut at = step;
+    while at < step + 15.0 {
+        let over = viewer.sent(at - 0.1, at + 0.1) > 1.05 * bps && viewer.wait(at, at + 0.1, 1.0) > 0.05;
+        if over || viewer.wait(at, at + 0.1, 0.5) > 0.15 {
+            quiet_since = at + 0.1;
+        }
+        if at - quiet_since > 0.5 {
+            break;
+        }
+        at += 0.1;
+    }
+    quiet_since - step
+}
+
+/// From a step up to `bps` on: seconds until 90 % of what the best fitting layers need arrive, over a second.
+pub fn rise(world: &World, step: f64, bps: f64) -> f64 {
+    let want = 0.9 * best(&world.scenario, bps);
+    let mut at = step;
+    while at + 1.0 < world.scenario.seconds && world.viewers[0].goodput(at, at + 1.0) < want {
+        at += 0.1;
+    }
+    at - step
+}
