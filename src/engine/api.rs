@@ -1,4 +1,5 @@
 //! What crosses into the engine (`Command`) and out of it (`Event`).
+pub use super::explain::DecisionLog;
 use crate::ids::{Mid, PeerId, Rid, RoomId, ShardId, TrackId};
 use crate::peer::config::PeerConfig;
 use crate::rtp::{Codec, Kind};
@@ -59,6 +60,11 @@ pub enum Command {
     },
     /// Answered by `Event::Stats` with the same token.
     Stats {
+        peer: PeerId,
+        token: u64,
+    },
+    /// Answered by `Event::Explained` with the same token.
+    Explain {
         peer: PeerId,
         token: u64,
     },
@@ -130,6 +136,13 @@ pub enum Event {
         token: u64,
         stats: Box<PeerStats>,
     },
+    /// The last decisions for a peer.
+    Explained {
+        room: RoomId,
+        peer: PeerId,
+        token: u64,
+        log: Box<DecisionLog>,
+    },
     /// A panic was contained: the engine has forgotten every peer of this room.
     RoomFailed {
         room: RoomId,
@@ -150,6 +163,7 @@ impl Event {
             | Event::Quality { room, .. }
             | Event::Speakers { room, .. }
             | Event::Stats { room, .. }
+            | Event::Explained { room, .. }
             | Event::RoomFailed { room } => *room,
         }
     }

@@ -1,7 +1,9 @@
 //! What the engine knows of one peer: its association, what it sends us, and its slots.
-use super::api::{SlotState, Wish};
+use super::allocate::Share;
+use super::api::{SlotReport, SlotState, Wish};
 use super::outgoing::Outgoing;
-use crate::forward::{Forwarder, Offsets, StreamKey};
+use super::stream::BitRate;
+use crate::forward::{Forwarder, Origin, Target};
 use crate::ids::{Mid, PeerId, RoomId};
 use crate::peer::Path;
 use crate::peer::association::Association;
@@ -105,9 +107,7 @@ pub(super) struct Remb {
 pub(super) struct Repair {
     pub slot: usize,
     pub out: SeqNo,
-    pub stream: StreamKey,
-    pub seq: SeqNo,
-    pub offsets: Offsets,
+    pub origin: Origin,
 }
 
 /// A receive m-line of the subscriber: an RTP stream that never changes its SSRC.
@@ -118,6 +118,13 @@ pub(super) struct Slot {
     pub track: Option<usize>,
     /// How it is looked at.
     pub wish: Wish,
+    pub share: Share,
+    /// What was forwarded when that was last looked at.
+    pub shown: Option<Target>,
+    /// What the room was last told, and when.
+    pub reported_last: Option<(SlotReport, Instant)>,
+    /// Of what is sent, without retransmissions.
+    pub rate: BitRate,
     /// Where it stands among the track's subscribers.
     pub place: usize,
     pub forwarder: Forwarder,
@@ -148,6 +155,10 @@ impl Slot {
             retired: false,
             track: None,
             wish: Wish::default(),
+            share: Share::default(),
+            shown: None,
+            reported_last: None,
+            rate: BitRate::default(),
             place: 0,
             forwarder,
             next_repair: SeqNo(u64::from(first_repair & 0x7fff)),
@@ -162,6 +173,19 @@ impl Slot {
             keyframe_requests: 0,
             reported: None,
         }
+    }
+
+    /// Lets go of the track that it shows, and gives its index.
+    pub fn show_nothing(&mut self) -> Option<usize> {
+        (self.told, self.shown, self.reported_last) = (None, None, None);
+        self.share = Share::default();
+        self.forwarder.set_target(None, false);
+        self.track.take()
+    }
+
+    /// Whether the subscriber has a decoder for it.
+    pub fn takes(&self, codec: Codec) -> bool {
+        self.media.codecs.iter().any(|c| c.codec == codec || c.codec.decodes(codec))
     }
 
     /// The payload types for `codec` on this slot.

@@ -33,7 +33,8 @@ impl Engine {
         });
         let feedback = peer.twcc.as_ref().and_then(|twcc| twcc.next_timeout());
         let estimate = peer.outgoing.as_ref().and_then(|outgoing| outgoing.bandwidth.poll_timeout());
-        let own = [peer.association.poll_timeout(), feedback, estimate, peer.report_due, peer.review_due];
+        let allocation = peer.outgoing.as_ref().and_then(|outgoing| outgoing.allocation.due);
+        let own = [peer.association.poll_timeout(), feedback, estimate, allocation, peer.report_due, peer.review_due];
         own.into_iter().flatten().chain(repairs).min()
     }
 

@@ -1,5 +1,6 @@
 //! RTCP that comes in: reports of publishers and subscribers, requests for packets and for keyframes.
 use super::Engine;
+use super::explain::KeyframeWhy;
 use super::peer::Repair;
 use crate::egress::bandwidth::Bandwidth;
 use crate::metrics::DropReason;
@@ -72,6 +73,7 @@ impl Engine {
             return self.drop_packet(reason);
         }
         self.metrics.feedbacks_in.add(1);
+        self.follow_estimate(now, index);
         // No touch: feedback comes twenty times a second, and seldom changes more than a number.
         self.list(index);
         self.arm(now, index);
@@ -124,8 +126,8 @@ impl Engine {
             slot.nacks += 1;
             let origin = behind(highest, low).and_then(|out| Some((out, slot.forwarder.origin(out)?)));
             match origin {
-                Some((out, (stream, seq, offsets))) if peer.repairs_due.len() < MAX_REPAIRS => {
-                    peer.repairs_due.push(Repair { slot: at, out, stream, seq, offsets });
+                Some((out, origin)) if peer.repairs_due.len() < MAX_REPAIRS => {
+                    peer.repairs_due.push(Repair { slot: at, out, origin });
                 }
                 Some(_) => metrics.drop_packet(DropReason::NackThrottled),
                 None => metrics.drop_packet(DropReason::NackUnanswerable),
@@ -140,7 +142,7 @@ impl Engine {
         let Some(at) = self.peers[index].slot_by_ssrc(media) else { return };
         self.metrics.keyframe_requests_in.add(1);
         self.peers[index].slots[at].keyframe_requests += 1;
-        self.want_keyframe(now, index, at);
+        self.want_keyframe(now, index, at, KeyframeWhy::Subscriber);
     }
 
     pub(super) fn stream_by_ssrc(&self, index: usize, ssrc: Ssrc) -> Option<usize> {

@@ -24,7 +24,7 @@ impl Engine {
             bitrate_bps: if s.is_live(now) { s.rate.bps() as u64 } else { 0 },
         });
         let sent = peer.slots.iter().filter(|slot| !slot.retired).map(|slot| {
-            let current = slot.forwarder.current().and_then(|key| self.streams.get(key.index as usize));
+            let current = slot.forwarder.current().and_then(|target| self.streams.get(target.stream.index as usize));
             StreamStats {
                 mid: slot.media.mid.to_string(),
                 track: slot.track.map(|t| self.tracks[t].id.to_string()),
@@ -40,7 +40,7 @@ impl Engine {
                 jitter_ms: slot
                     .reported
                     .map_or(0.0, |r| f64::from(r.jitter) * 1_000.0 / f64::from(slot.media.kind.clock_rate())),
-                bitrate_bps: current.map_or(0, |s| if s.is_live(now) { s.rate.bps() as u64 } else { 0 }),
+                bitrate_bps: current.map_or(0, |s| if s.is_live(now) { slot.rate.bps() as u64 } else { 0 }),
             }
         });
         PeerStats {

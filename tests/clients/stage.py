@@ -42,6 +42,12 @@ class Server:
                     raise RuntimeError(f"the server did not start: see {self._log.name}") from None
                 time.sleep(0.02)
 
+    def metric(self, name: str) -> float:
+        """The sum over all labels."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
     def stop(self) -> int:
         self.process.terminate()
         code = self.process.wait(15)

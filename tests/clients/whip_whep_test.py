@@ -44,6 +44,8 @@ class WhipWhep(unittest.TestCase):
         publisher = self.publish("with_aiortc", 3)
         player = self.play("with_aiortc", "with_aiortc")
         self.assert_plays(player, 3)
+        # It knows no transport-wide feedback: it tells what its path carries by REMB, measured by the send times that we write.
+        self.assertGreater(self.server.metric("exedra_feedbacks_in_total"), 0)
         self.assertIn(player.end()["deleted"], (200, 204))
         self.assertIn(publisher.end()["deleted"], (200, 204))
 

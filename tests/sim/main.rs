@@ -7,7 +7,10 @@ mod world;
 
 mod calls;
 mod chaos;
+mod demand;
 mod endurance;
+mod fitting;
+mod layers;
 mod losses;
 mod paths;
 mod switching;

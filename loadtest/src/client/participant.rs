@@ -1,9 +1,11 @@
 //! A participant: the room API on one side, the two connections on the other.
+use super::feedback::Feedback;
 use super::meter::Meter;
 use super::payload::VideoCodec;
-use super::publisher::{Publisher, TrackConfig};
+use super::publisher::Publisher;
 use super::sdp::{self, Head, Media};
 use super::subscriber::Subscriber;
+use super::track::TrackConfig;
 use super::transport::Transport;
 use super::{Epoch, earliest, ms};
 use exedra::peer::LocalIdentity;
@@ -25,6 +27,9 @@ const MEND: Duration = ms_const(4_000);
 const RESTARTS: u32 = 2;
 /// Notes of what went wrong that are kept.
 const MAX_PROBLEMS: usize = 64;
+/// Events that are kept as they came.
+const REMEMBERED: [&str; 4] = ["track.state", "slot.bind", "publish.layers", "quality"];
+const MAX_HEARD: usize = 4_096;
 
 const fn ms_const(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -64,6 +69,8 @@ pub struct Settings {
     pub most_slots: (usize, usize),
     /// Take lost packets again as RTX, else under their own number.
     pub rtx: bool,
+    /// What it tells the server of the path to it.
+    pub feedback: Feedback,
     /// Restart ICE, or build connections anew, when they are lost.
     pub mends: bool,
     /// Video codecs that it can receive, the best first.
@@ -98,6 +105,8 @@ pub struct Participant {
     pub states: BTreeMap<String, String>,
     /// Event types that came, counted.
     pub events: BTreeMap<String, u64>,
+    /// What was told of layers and quality, and when; only with a roster.
+    pub heard: Vec<Heard>,
     /// Answers that were refused, and whatever else should not have happened.
     pub problems: Vec<String>,
     pub said: u64,
@@ -121,6 +130,13 @@ struct Envelope<'a> {
     seq: Option<u64>,
     #[serde(rename = "type", borrow)]
     kind: Option<Cow<'a, str>>,
+}
+
+/// An event of the room, as it came.
+pub struct Heard {
+    pub at: Instant,
+    pub kind: String,
+    pub data: Value,
 }
 
 #[derive(Default)]
@@ -170,6 +186,7 @@ impl Participant {
             own: BTreeMap::new(),
             states: BTreeMap::new(),
             events: BTreeMap::new(),
+            heard: Vec::new(),
             problems: Vec::new(),
             said: 0,
             joined_at: None,
@@ -469,6 +486,9 @@ impl Participant {
     }
 
     fn told(&mut self, now: Instant, kind: &str, data: &Value) {
+        if self.settings.roster && REMEMBERED.contains(&kind) && self.heard.len() < MAX_HEARD {
+            self.heard.push(Heard { at: now, kind: kind.to_owned(), data: data.clone() });
+        }
         let id = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
         match kind {
             "participant.joined" | "participant.updated" => {
@@ -517,8 +537,7 @@ impl Participant {
         let Some(slot) = self.subscriber.as_mut().and_then(|s| s.slot_mut(mid)) else { return };
         let track = binding["track"].as_str().map(str::to_owned);
         if slot.track != track {
-            slot.track = track;
-            slot.rest();
+            slot.rebind(track);
         }
     }
 
@@ -531,9 +550,10 @@ impl Participant {
     fn layers(&mut self, data: &Value) {
         let wanted = data["wanted"].as_array().into_iter().flatten().filter_map(|r| r.as_str().map(str::to_owned));
         let wanted: Vec<String> = wanted.collect();
+        let active = data["active"] != false;
         let mid = self.own.iter().find(|(_, track)| Some(track.as_str()) == data["track"].as_str()).map(|(mid, _)| mid);
         if let (Some(mid), Some(publisher)) = (mid, &mut self.publisher) {
-            publisher.set_layers(mid, &wanted);
+            publisher.set_wanted(mid, active, &wanted);
         }
     }
 
@@ -553,7 +573,8 @@ impl Participant {
             }
             Pc::Sub => {
                 let (ssrc, settings) = (Ssrc(self.rng.random()), &self.settings);
-                self.subscriber = Some(Subscriber::new(transport, epoch, ssrc, settings.rtx, &settings.codecs));
+                let told = (settings.rtx, settings.feedback);
+                self.subscriber = Some(Subscriber::new(transport, epoch, ssrc, told, &settings.codecs));
             }
         }
     }

@@ -110,6 +110,8 @@ pub struct Bandwidth {
     rtt: Option<Micros>,
     first_sent: Option<Micros>,
     last_feedback: Option<Micros>,
+    /// Packets left that no feedback will tell of.
+    unnumbered: bool,
     last_step: Micros,
 }
 
@@ -135,6 +137,7 @@ impl Bandwidth {
             rtt: None,
             first_sent: None,
             last_feedback: None,
+            unnumbered: false,
             last_step: 0,
         }
     }
@@ -217,6 +220,11 @@ impl Bandwidth {
         let now = self.micros(now);
         self.control.handle_remb(now, bps as f64);
         Ok(())
+    }
+
+    /// A packet leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
+    pub fn handle_unnumbered(&mut self) {
+        self.unnumbered = true;
     }
 
     /// A receiver report on the whole transport: packets lost since the last one, in 256ths. Used where there is no transport feedback.
@@ -318,7 +326,7 @@ impl Bandwidth {
     fn lacks_feedback(&self) -> bool {
         match (self.first_sent, self.history.last()) {
             (Some(first), Some(last)) => self.last_feedback.is_none() && last.at - first > NO_FEEDBACK_AFTER,
-            _ => false,
+            _ => self.unnumbered,
         }
     }
 

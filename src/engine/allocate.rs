@@ -1,0 +1,297 @@
+//! Which layers a subscriber gets: its slots and what there is of their tracks are put before [`allocation::allocate`], and its answer
+//! is carried out. Done when something changed, and about once a second where the path's estimate decides; never for a packet.
+use super::api::{self, SlotState};
+use super::explain::{KeyframeWhy, Log, Why};
+use super::outgoing::Outgoing;
+use super::peer::Slot;
+use super::{Engine, Track};
+use crate::egress::allocation::{self, Calm, Choice, Layer, Limit, Memory, Outcome, Path, Scratch, Wish};
+use crate::egress::bandwidth::{LimitedBy, MAX_BPS};
+use crate::forward::Target;
+use crate::rtp::LayerId;
+use crate::rtp::codec::Kind;
+use std::time::{Duration, Instant};
+
+/// Rates drift: with an estimate, the choice is looked at so often.
+const AGAIN: Duration = Duration::from_secs(1);
+/// An estimate that moves is followed at most so often, unless less than is sent.
+const FOLLOW: Duration = Duration::from_millis(100);
+/// A change of the estimate below this share is followed with the next round.
+const MOVED: f64 = 0.03;
+
+/// What a peer with slots remembers of its allocation.
+#[derive(Default)]
+pub(super) struct Allocation {
+    /// When it is to be done next; `None` while nothing changes.
+    pub due: Option<Instant>,
+    /// Times of allocation are counted from here.
+    since: Option<Instant>,
+    ran_at: Option<Instant>,
+    calm: Calm,
+    /// The path has shown its limits.
+    tested: bool,
+    /// By the last one.
+    pub budget_bps: Option<u64>,
+    pub outcome: Outcome,
+    pub log: Log,
+}
+
+/// What was allocated to a slot, and why not more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    pub memory: Memory,
+    pub limit: Limit,
+    /// 0 unless bandwidth is the limit.
+    pub need_bps: u64,
+    pub have_bps: u64,
+}
+
+/// What an allocation is made of. Kept from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    /// Which of the peer's slots.
+    pub at: Vec<u16>,
+    pub slots: Vec<allocation::Slot>,
+    pub layers: Vec<Layer>,
+    /// For each layer.
+    targets: Vec<Target>,
+    pub scratch: Scratch,
+}
+
+impl From<&api::Wish> for Wish {
+    fn from(wish: &api::Wish) -> Self {
+        let fps = wish.fps.filter(|fps| *fps > 0.0).map_or(0, |fps| fps.ceil().clamp(1.0, 255.0) as u8);
+        let &api::Wish { width, height, priority, stage, screen, .. } = wish;
+        Self { width, height, fps, priority, stage, screen }
+    }
+}
+
+impl Allocation {
+    pub fn want(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+
+    /// Milliseconds since the first allocation.
+    pub fn millis(&mut self, now: Instant) -> u64 {
+        let since = *self.since.get_or_insert(now);
+        now.saturating_duration_since(since).as_millis() as u64
+    }
+}
+
+impl Engine {
+    /// Something of the track has changed that subscribers choose by.
+    pub(super) fn reconsider(&mut self, now: Instant, track: usize) {
+        for n in 0..self.tracks[track].subscribers.len() {
+            let (peer, _) = self.tracks[track].subscribers[n];
+            self.want_allocation(now, peer);
+        }
+    }
+
+    /// The next flush allocates for this peer.
+    pub(super) fn want_allocation(&mut self, now: Instant, index: usize) {
+        let Some(outgoing) = self.peers.get_mut(index).and_then(|p| p.outgoing.as_deref_mut()) else { return };
+        outgoing.allocation.want(now);
+        self.touch(index);
+    }
+
+    /// The estimate of a peer's path may have moved.
+    pub(super) fn follow_estimate(&mut self, now: Instant, index: usize) {
+        let Some(outgoing) = self.peers.get_mut(index).and_then(|p| p.outgoing.as_deref_mut()) else { return };
+        let budget = outgoing.budget();
+        let estimate = outgoing.bandwidth.estimate();
+        let allocation = &mut outgoing.allocation;
+        if budget.is_some() {
+            let at_ms = allocation.millis(now);
+            allocation.tested |= matches!(estimate.limited_by, LimitedBy::Delay | LimitedBy::Loss | LimitedBy::Remb)
+                || !estimate.has_feedback && estimate.limited_by == LimitedBy::Nothing;
+            allocation.log.note_estimate(at_ms, &estimate, allocation.outcome.wanted_bps);
+        }
+        let (Some(before), Some(bps)) = (allocation.budget_bps, budget) else {
+            if allocation.budget_bps != budget {
+                self.want_allocation(now, index);
+            }
+            return;
+        };
+        let moved = before.abs_diff(bps) as f64 > before as f64 * MOVED;
+        if moved && bps < allocation.outcome.allocated_bps && bps < before {
+            self.want_allocation(now, index);
+        } else if moved {
+            allocation.want(allocation.ran_at.map_or(now, |at| at + FOLLOW));
+        }
+    }
+
+    /// Allocates for those whose time it is, of the peers that something happened to.
+    pub(super) fn allocate_due(&mut self, now: Instant) {
+        let mut next = 0;
+        while let Some(&index) = self.batch.peers.get(next) {
+            next += 1;
+            let Some(peer) = self.peers.get_mut(index) else { continue };
+            let Some(outgoing) = peer.outgoing.as_deref_mut() else { continue };
+            if outgoing.allocation.due.is_none_or(|due| due > now) {
+                continue;
+            }
+            outgoing.allocation.due = None;
+            if peer.connected {
+                self.at_work = Some(peer.room);
+                self.allocate(now, index);
+                self.touch(index);
+            }
+        }
+    }
+
+    fn allocate(&mut self, now: Instant, index: usize) {
+        let mut board = std::mem::take(&mut self.batch.board);
+        self.gather(index, &mut board);
+        let audio_bps = self.audio_bps(now, index);
+        if let Some(outgoing) = self.peers[index].outgoing.as_deref_mut() {
+            let budget_bps = outgoing.budget();
+            let allocation = &mut outgoing.allocation;
+            let at_ms = allocation.millis(now);
+            let path = Path { budget_bps, untested: !allocation.tested, audio_bps, calm: allocation.calm };
+            let outcome = allocation::allocate(at_ms, &path, &board.slots, &board.layers, &mut board.scratch);
+            allocation.log.note_allocation(at_ms, &path, &board, &outcome);
+            (allocation.calm, allocation.budget_bps, allocation.outcome) = (outcome.calm, budget_bps, outcome);
+            allocation.ran_at = Some(now);
+            outgoing.set_goal(now, &outcome);
+        }
+        let mut waits = false;
+        for n in 0..board.slots.len() {
+            waits |= self.carry_out(now, index, &board, n);
+        }
+        let Some(outgoing) = self.peers[index].outgoing.as_deref_mut() else { return };
+        let allocation = &mut outgoing.allocation;
+        if waits || allocation.budget_bps.is_some() && !board.slots.is_empty() {
+            allocation.want(now + AGAIN);
+        }
+        if let (Some(at), Some(since)) = (allocation.outcome.again_at, allocation.since) {
+            allocation.want((since + Duration::from_millis(at)).max(now + FOLLOW));
+        }
+        self.batch.board = board;
+    }
+
+    /// Puts the peer's video slots on the board, with what there is for each.
+    fn gather(&mut self, index: usize, board: &mut Board) {
+        let Self { peers, tracks, streams, .. } = self;
+        board.at.clear();
+        board.slots.clear();
+        board.layers.clear();
+        board.targets.clear();
+        for (at, slot) in peers[index].slots.iter_mut().enumerate() {
+            let Some(track) = slot.shown_video(tracks) else { continue };
+            let first = board.layers.len();
+            let newest = track.streams.iter().map(|s| streams[*s].last_arrival).max();
+            let mut comes = false;
+            for (encoding, &stream) in track.streams.iter().enumerate() {
+                let stream = &streams[stream];
+                let (Some(meter), Some(newest)) = (&stream.meter, newest) else { continue };
+                if !stream.flows(newest) {
+                    continue;
+                }
+                comes = true;
+                if slot.takes(stream.codec) {
+                    meter.for_each_layer(encoding as u8, |layer, layers| {
+                        board.layers.push(layer);
+                        board.targets.push(Target { stream: stream.key, layers });
+                    });
+                }
+            }
+            let count = (board.layers.len() - first).min(allocation::MAX_LAYERS);
+            board.layers.truncate(first + count);
+            board.targets.truncate(first + count);
+            if count == 0 {
+                if comes {
+                    slot.told = Some(SlotState::NoCodec);
+                }
+                continue;
+            }
+            let target = slot.forwarder.target();
+            let current = board.targets[first..].iter().position(|t| Some(*t) == target);
+            // The same encoding with other layers than before: it is what it was, as far as may be.
+            let alike = || board.targets[first..].iter().rposition(|t| target.is_some_and(|c| is_below(t, &c)));
+            board.at.push(at as u16);
+            board.slots.push(allocation::Slot {
+                wish: Wish::from(&slot.wish),
+                first: first as u16,
+                count: count as u8,
+                current: current.or_else(alike).map(|n| n as u8),
+                memory: slot.share.memory,
+            });
+        }
+    }
+
+    /// Does to a slot what was decided. True if it waits for a keyframe.
+    fn carry_out(&mut self, now: Instant, index: usize, board: &Board, n: usize) -> bool {
+        let (Some(&at), Some(own), Some(choice)) =
+            (board.at.get(n), board.slots.get(n), board.scratch.choices().get(n))
+        else {
+            return false;
+        };
+        let at = usize::from(at);
+        let slot = &mut self.peers[index].slots[at];
+        slot.share = Share::from(choice);
+        let target = choice.layer.and_then(|l| board.targets.get(usize::from(own.first) + usize::from(l))).copied();
+        let before = slot.forwarder.target();
+        if target != before {
+            slot.forwarder.set_target(target, target.is_some());
+        }
+        match (target, slot.told) {
+            (None, _) => slot.told = Some(SlotState::Paused),
+            (Some(_), Some(SlotState::Paused | SlotState::NoCodec) | None) => slot.told = Some(SlotState::Waiting),
+            _ => {}
+        }
+        let waits = slot.forwarder.awaits_keyframe();
+        if target != before {
+            let why = Why::of(own, choice);
+            self.note_aim(now, index, at, before, target, why);
+        }
+        if waits {
+            self.want_keyframe(now, index, at, KeyframeWhy::Switch);
+        }
+        self.report_slot(now, index, at);
+        waits
+    }
+
+    /// What the audio that goes to this peer takes of its path.
+    fn audio_bps(&self, now: Instant, index: usize) -> u64 {
+        let audio = self.peers[index].slots.iter().filter(|s| s.media.kind == Kind::Audio && s.track.is_some());
+        let streams = audio.filter_map(|s| self.streams.get(s.forwarder.current()?.stream.index as usize));
+        streams.filter(|s| s.is_live(now)).map(|s| s.rate.bps() as u64).sum()
+    }
+}
+
+impl From<&Choice> for Share {
+    fn from(choice: &Choice) -> Self {
+        let &Choice { limit, need_bps, have_bps, memory, .. } = choice;
+        Self { memory, limit, need_bps, have_bps }
+    }
+}
+
+impl Slot {
+    /// The video track that it is to show now.
+    fn shown_video<'a>(&self, tracks: &'a slab::Slab<Track>) -> Option<&'a Track> {
+        let track = tracks.get(self.track.filter(|_| !self.retired && self.media.kind == Kind::Video)?)?;
+        (track.kind == Kind::Video && !track.muted).then_some(track)
+    }
+}
+
+impl Outgoing {
+    /// What its path carries; `None` where nothing can be known of it.
+    fn budget(&self) -> Option<u64> {
+        Some(self.bandwidth.estimate().bps).filter(|bps| *bps < MAX_BPS)
+    }
+
+    /// Tells the estimator what its estimate is needed for.
+    fn set_goal(&mut self, now: Instant, outcome: &Outcome) {
+        // To be of use, it has to grow beyond what is wanted by what a step up needs to spare.
+        let goal = match outcome.wanted_bps > outcome.allocated_bps {
+            true => (outcome.wanted_bps as f64 / allocation::RAISE_SHARE) as u64,
+            false => outcome.allocated_bps,
+        };
+        self.bandwidth.set_goal(now, outcome.allocated_bps, goal);
+    }
+}
+
+fn is_below(target: &Target, limit: &Target) -> bool {
+    let class = |id: LayerId| LayerId { spatial: id.spatial.min(3), temporal: id.temporal };
+    target.stream == limit.stream && class(limit.layers).includes(class(target.layers))
+}
