@@ -154,7 +154,9 @@ impl Drop for Sim {
                 let faults = client.participant.faults();
                 faults.iter().take(2).for_each(|fault| eprintln!("  {fault}"));
                 let slots = client.participant.subscriber.iter().flat_map(|s| &s.slots);
-                for (slot, viewer) in slots.filter_map(|s| Some((s, s.viewer()?))).filter(|(s, _)| s.track.is_some()).take(3) {
+                for (slot, viewer) in
+                    slots.filter_map(|s| Some((s, s.viewer()?))).filter(|(s, _)| s.track.is_some()).take(3)
+                {
                     let heard = client.participant.heard.iter().rev().filter(|h| h.kind == "track.state");
                     let told = heard.map(|h| &h.data).find(|data| data["track"].as_str() == slot.track.as_deref());
                     let told = told.map(ToString::to_string);
