@@ -57,6 +57,8 @@ struct Drain {
     queue: f64,
     carried: f64,
     since: Micros,
+    /// Packets were lost to the queue.
+    overflow: bool,
     /// When feedback first told of what was sent since, and what waited then.
     seen: Option<(Micros, f64)>,
     until: Micros,
@@ -259,6 +261,7 @@ impl Controller {
             queue,
             carried,
             since: signals.now,
+            overflow: signals.tally.queued > 0 || self.drain.is_some_and(|d| d.overflow),
             seen: None,
             until,
             first_carried,
@@ -312,11 +315,12 @@ impl Controller {
         let (since, queue) = drain.seen.unwrap_or((signals.now, 0.0));
         let took = (signals.now - since) as f64;
         let pace = if took > queue { 1.0 - (queue - DRAINED).max(0.0) / took } else { 0.0 };
-        let carries = signals.sent_bps / pace.max(0.1);
+        let carries = signals.sent_bps.min(self.bps) / pace.max(0.1);
         let passed = queue < DRAINED;
         let resume =
             if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
-        self.bps = clamp(drain.resume_bps.max(resume));
+        // A queue that overflowed was short: that it went quickly says nothing.
+        self.bps = clamp(if drain.overflow { drain.resume_bps } else { drain.resume_bps.max(resume) });
         if self.capacity.is_some_and(|c| c.bps * PROBE_SHARE < self.bps) {
             self.capacity = Some(Capacity { bps: self.bps / PROBE_SHARE, at: signals.now });
         }
@@ -435,6 +439,7 @@ impl Controller {
         if self.drain.is_some() {
             return;
         }
+        let outcome = Outcome { bps: self.with_losses(outcome.bps), ..outcome };
         if outcome.saturated {
             self.probe_failures += 1;
             self.capacity = Some(Capacity { bps: outcome.bps, at: now });
