@@ -42,7 +42,10 @@ fn steady() -> usize {
                     let q = v.wait(SETTLED, 60.0, 0.95);
                     let q99 = v.wait(SETTLED, 60.0, 0.99);
                     let ratio = good / lossless;
-                    let bad = u < 0.85 && loss == 0.0 || q > 0.15 || loss == 0.03 && ratio < 0.9 || loss > 0.03 && ratio < 0.85;
+                    let bad = u < 0.85 && loss == 0.0
+                        || q > 0.15
+                        || loss == 0.03 && ratio < 0.9
+                        || loss > 0.03 && ratio < 0.85;
                     missed += usize::from(bad);
                     if bad || std::env::var("ALL").is_ok() {
                         println!(

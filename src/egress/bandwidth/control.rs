@@ -251,7 +251,8 @@ impl Controller {
         self.bps = clamp(resume_bps * drain_share(queue));
         self.capacity = Some(Capacity { bps: carried, at: signals.now });
         let until = signals.now + signals.rtt + 500_000 + (queue * 1.5) as Micros;
-        let (first_carried, first_resume) = self.drain.map_or((carried, resume_bps), |d| (d.first_carried, d.first_resume));
+        let (first_carried, first_resume) =
+            self.drain.map_or((carried, resume_bps), |d| (d.first_carried, d.first_resume));
         self.drain = Some(Drain {
             resume_bps,
             ceiling_bps,
@@ -268,7 +269,8 @@ impl Controller {
     }
 
     fn go_on_draining(&mut self, signals: &Signals, delay: &mut DelayDetector) {
-        let backlog = delay.backlog_rate().filter(|&(_, lasted)| lasted > 150_000).map(|(bps, _)| self.with_losses(bps));
+        let backlog =
+            delay.backlog_rate().filter(|&(_, lasted)| lasted > 150_000).map(|(bps, _)| self.with_losses(bps));
         let Some(drain) = &mut self.drain else { return };
         let seen = signals.next_told > self.ignore_before;
         let standing = delay.standing_queue();
@@ -311,7 +313,8 @@ impl Controller {
         let pace = if took > queue { 1.0 - (queue - DRAINED).max(0.0) / took } else { 0.0 };
         let carries = signals.sent_bps / pace.max(0.1);
         let passed = queue < DRAINED;
-        let resume = if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
+        let resume =
+            if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
         self.bps = clamp(drain.resume_bps.max(resume));
         if self.capacity.is_some_and(|c| c.bps * PROBE_SHARE < self.bps) {
             self.capacity = Some(Capacity { bps: self.bps / PROBE_SHARE, at: signals.now });
