@@ -163,6 +163,9 @@ impl Drop for Sim {
                     let (name, shown) = (&client.participant.settings.name, viewer.shown());
                     eprintln!("  {name}: {:?} is {told:?} and shows {shown:?}, {:?}", slot.track, viewer.stats);
                 }
+                if std::env::var_os("SIM_TOLD").is_some() {
+                    self.told(client.participant.settings.id as usize).iter().for_each(|line| eprintln!("  {line}"));
+                }
             }
         }
     }
@@ -695,6 +698,12 @@ impl Sim {
         for slot in self.client(client).subscriber.iter().flat_map(|s| &s.slots) {
             assert_eq!(slot.ledger.lost_for_good(), 0, "client {client}, slot {}: numbers that nobody used", slot.mid);
         }
+    }
+
+    /// What a client was told of its tracks, with the time, for whoever looks into a failure.
+    pub fn told(&self, client: usize) -> Vec<String> {
+        let heard = self.client(client).heard.iter().filter(|h| h.kind == "track.state");
+        heard.map(|h| format!("{:?}: {}", h.at - self.start, h.data)).collect()
     }
 
     /// All slots of everybody.
