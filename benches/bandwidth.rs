@@ -42,7 +42,10 @@ fn steady() -> usize {
                     let q = v.wait(SETTLED, 60.0, 0.95);
                     let q99 = v.wait(SETTLED, 60.0, 0.99);
                     let ratio = good / lossless;
-                    let bad = u < 0.85 && loss == 0.0 || q > 0.15 || loss == 0.03 && ratio < 0.9 || loss > 0.03 && ratio < 0.85;
+                    let bad = u < 0.85 && loss == 0.0
+                        || q > 0.15
+                        || loss == 0.03 && ratio < 0.9
+                        || loss > 0.03 && ratio < 0.85;
                     missed += usize::from(bad);
                     if bad || std::env::var("ALL").is_ok() {
                         println!(
@@ -148,16 +151,17 @@ fn trace(args: &[f64]) {
     let w: World = run(s);
     for (i, v) in w.viewers.iter().enumerate() {
         println!("viewer {i}: {} switches", v.switches);
-        for t in (1..=(w.scenario.seconds * 2.0) as usize).map(|n| n as f64 / 2.0) {
-            let Some(s) = v.slices.get((t * 10.0) as usize - 1) else { continue };
+        let d = std::env::var("EVERY").ok().and_then(|e| e.parse().ok()).unwrap_or(0.5);
+        for t in (1..=(w.scenario.seconds / d) as usize).map(|n| n as f64 * d) {
+            let Some(s) = v.slices.get((t * 10.0).round() as usize - 1) else { continue };
             println!(
                 "{t:5.1} est {:6.0} alloc {:6.0} media {:6.0} sent {:6.0} pad {:5.0} q95 {:4.0} ms {:?}",
                 s.estimate / 1e3,
                 s.allocated / 1e3,
-                v.goodput(t - 0.5, t) / 1e3,
-                v.sent(t - 0.5, t) / 1e3,
-                v.sum(t - 0.5, t, |s| s.padding_bytes) * 8.0 / 500.0,
-                v.wait(t - 0.5, t, 0.95) * 1e3,
+                v.goodput(t - d, t) / 1e3,
+                v.sent(t - d, t) / 1e3,
+                v.sum(t - d, t, |s| s.padding_bytes) * 8.0 / d / 1e3,
+                v.wait(t - d, t, 0.95) * 1e3,
                 s.limited_by
             );
         }

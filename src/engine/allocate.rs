@@ -6,6 +6,7 @@ use super::outgoing::Outgoing;
 use super::peer::Slot;
 use super::{Engine, Track};
 use crate::egress::allocation::{self, Calm, Choice, Layer, Limit, Memory, Outcome, Path, Scratch, Wish};
+use crate::egress::bandwidth::{LimitedBy, MAX_BPS};
 use crate::forward::Target;
 use crate::rtp::LayerId;
 use crate::rtp::codec::Kind;
@@ -27,6 +28,8 @@ pub(super) struct Allocation {
     since: Option<Instant>,
     ran_at: Option<Instant>,
     calm: Calm,
+    /// The path has shown its limits.
+    tested: bool,
     /// By the last one.
     pub budget_bps: Option<u64>,
     pub outcome: Outcome,
@@ -99,6 +102,8 @@ impl Engine {
         let allocation = &mut outgoing.allocation;
         if budget.is_some() {
             let at_ms = allocation.millis(now);
+            allocation.tested |= matches!(estimate.limited_by, LimitedBy::Delay | LimitedBy::Loss | LimitedBy::Remb)
+                || !estimate.has_feedback && estimate.limited_by == LimitedBy::Nothing;
             allocation.log.note_estimate(at_ms, &estimate, allocation.outcome.wanted_bps);
         }
         let (Some(before), Some(bps)) = (allocation.budget_bps, budget) else {
@@ -142,7 +147,7 @@ impl Engine {
             let budget_bps = outgoing.budget();
             let allocation = &mut outgoing.allocation;
             let at_ms = allocation.millis(now);
-            let path = Path { budget_bps, audio_bps, calm: allocation.calm };
+            let path = Path { budget_bps, untested: !allocation.tested, audio_bps, calm: allocation.calm };
             let outcome = allocation::allocate(at_ms, &path, &board.slots, &board.layers, &mut board.scratch);
             allocation.log.note_allocation(at_ms, &path, &board, &outcome);
             (allocation.calm, allocation.budget_bps, allocation.outcome) = (outcome.calm, budget_bps, outcome);
@@ -272,8 +277,7 @@ impl Slot {
 impl Outgoing {
     /// What its path carries; `None` where nothing can be known of it.
     fn budget(&self) -> Option<u64> {
-        let estimate = self.bandwidth.estimate();
-        estimate.has_feedback.then_some(estimate.bps)
+        Some(self.bandwidth.estimate().bps).filter(|bps| *bps < MAX_BPS)
     }
 
     /// Tells the estimator what its estimate is needed for.

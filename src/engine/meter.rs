@@ -2,11 +2,12 @@
 use crate::egress::allocation::Layer;
 use crate::rtp::LayerId;
 use crate::rtp::codec::FrameInfo;
+use crate::rtp::codec::resolution::{SPATIAL_LAYERS, Sizes};
 use crate::rtp::layer::LayerSet;
 use std::time::{Duration, Instant};
 
 /// Spatial and temporal layers that are told apart, as in [`LayerSet::limits`].
-const SPATIAL: usize = 4;
+const SPATIAL: usize = SPATIAL_LAYERS;
 const TEMPORAL: usize = 4;
 const LIMITS: usize = SPATIAL * TEMPORAL;
 const WINDOW: Duration = Duration::from_millis(500);
@@ -37,7 +38,7 @@ pub(super) struct Meter {
     coming: u16,
     came: u16,
     /// By spatial layer; 0 where it is not known.
-    sizes: [(u16, u16); SPATIAL],
+    sizes: Sizes,
     last_frame: Option<Instant>,
     /// Time between two pictures, smoothed.
     gap: Duration,
@@ -57,7 +58,7 @@ impl Default for Meter {
             windows: 0,
             coming: 0,
             came: 0,
-            sizes: [(0, 0); SPATIAL],
+            sizes: Sizes::default(),
             last_frame: None,
             gap: Duration::ZERO,
             hint_bps: 0,
@@ -112,11 +113,9 @@ impl Meter {
         self.since = Some(now);
     }
 
-    /// The size of a spatial layer's pictures, in pixels.
-    pub fn set_size(&mut self, spatial: u8, size: (u16, u16)) {
-        if let Some(known) = self.sizes.get_mut(usize::from(spatial)) {
-            *known = size;
-        }
+    /// What a keyframe says of its pictures.
+    pub fn set_sizes(&mut self, sizes: Sizes) {
+        self.sizes = sizes;
     }
 
     /// What another shard says of the stream.
@@ -148,7 +147,7 @@ impl Meter {
     }
 
     /// What subscribers choose by, rates aside: when it changes, they have to choose anew.
-    pub fn shape(&self) -> (u16, [(u16, u16); SPATIAL], bool) {
+    pub fn shape(&self) -> (u16, Sizes, bool) {
         (self.layers(), self.sizes, self.windows > 0)
     }
 
@@ -210,7 +209,7 @@ impl Meter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hint {
     pub bps: u32,
-    pub sizes: [(u16, u16); SPATIAL],
+    pub sizes: Sizes,
 }
 
 /// `None` where there is only one.

@@ -5,7 +5,7 @@ use crate::forward::StreamKey;
 use crate::ids::Rid;
 use crate::peer::srtp::SsrcState;
 use crate::rtp::clock::StreamClock;
-use crate::rtp::codec::{Codec, Kind};
+use crate::rtp::codec::{Codec, Kind, resolution};
 use crate::rtp::dd::Structures;
 use crate::rtp::history::{History, HistoryBudget, HistoryLimits};
 use crate::rtp::packet::PacketInfo;
@@ -131,7 +131,7 @@ impl ReceiveStream {
         // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
         if self.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
             self.keyframes.satisfied();
-            self.note_sizes();
+            self.note_sizes(seq);
             if let Some(nack) = &mut self.nack {
                 nack.forget_before(seq);
             }
@@ -151,11 +151,13 @@ impl ReceiveStream {
     }
 
     /// A keyframe has begun: its pictures may have another size than before.
-    pub fn note_sizes(&mut self) {
-        let Some(meter) = &mut self.meter else { return };
-        for spatial in 0..4 {
-            let Some((width, height)) = self.dependency.resolution(spatial) else { break };
-            meter.set_size(spatial, (width.min(u16::MAX.into()) as u16, height.min(u16::MAX.into()) as u16));
+    fn note_sizes(&mut self, seq: SeqNo) {
+        let (Some(meter), Some(stored)) = (&mut self.meter, self.history.packet(seq)) else { return };
+        let packet = &stored.meta.packet;
+        let payload = stored.bytes.get(usize::from(packet.header_len)..).unwrap_or_default();
+        let payload = payload.get(..usize::from(packet.payload_len)).unwrap_or_default();
+        if let Some(sizes) = resolution::sizes(packet.codec, payload, &self.dependency) {
+            meter.set_sizes(sizes);
         }
     }
 

@@ -12,11 +12,11 @@ mod record;
 mod run;
 
 use crate::metrics::DropReason;
-use crate::rtp::codec::{Codec, Kind, Switching};
+use crate::rtp::codec::{Codec, Kind};
 use crate::rtp::packet::PacketInfo;
 use crate::rtp::{LayerId, SeqNo, clock};
 use layers::Layers;
-use record::Place;
+use record::{FrameKey, Place};
 use run::{Run, Runs};
 use std::time::Instant;
 
@@ -215,15 +215,17 @@ impl Forwarder {
         if run.begins_after(seq) {
             return self.map_behind(stream, seq, packet);
         }
-        let Some(gap) = seq.0.checked_sub(run.last().0 + 1) else { return self.map_late(seq, packet) };
+        let Some(gap) = seq.0.checked_sub(run.last().0 + 1) else { return self.map_late(seq, packet, captured_at) };
         let wanted = self.target.filter(|t| t.stream == stream).map(|t| t.layers);
         let admission = self.layers.admit(seq, gap, packet, wanted);
         run.limit = self.layers.limit();
         let (head, tail) = admission.missing;
         run.skip_missing(gap, head, tail);
         if !admission.kept {
-            let begins = admission.begins && packet.codec == Codec::Vp8;
-            run.skip(seq, packet.frame.picture_id.filter(|_| begins).map(|id| id.value));
+            match admission.begins {
+                true => run.skip_frame(seq, FrameKey::of(packet), packet.codec == Codec::Vp8),
+                false => run.skip(seq),
+            }
             return Err(DropReason::LayerNotSelected);
         }
         let place = run.extend(seq);
@@ -235,23 +237,31 @@ impl Forwarder {
 
     /// A packet of the present run behind its furthest one: it was missing until now, and has a number unless it was clear that it
     /// would be left out.
-    fn map_late(&mut self, seq: SeqNo, packet: &PacketInfo) -> Result<Mapped, DropReason> {
+    fn map_late(&mut self, seq: SeqNo, packet: &PacketInfo, captured_at: Instant) -> Result<Mapped, DropReason> {
         let Some(run) = self.runs.open_mut() else { return Err(DropReason::OldSource) };
         let place = run.place(seq).ok_or(DropReason::LayerNotSelected)?;
-        let excluded = self.layers.excludes(seq, packet) && !fills_a_hole(run, packet);
-        if excluded {
-            run.fill(seq);
+        let key = FrameKey::of(packet);
+        let excluded = self.layers.excludes(seq, packet, run.has_left_out(key));
+        if excluded && !run.fill(seq, key) {
+            return Err(DropReason::LayerNotSelected);
         }
         let marker = self.layers.ends_picture(seq, packet);
-        Ok(mapped(run, Place { filler: excluded, ..place }, seq, packet, marker))
+        let mapped = mapped(run, Place { filler: excluded, ..place }, seq, packet, marker);
+        if mapped.seq >= self.next_seq {
+            // All behind it was left out.
+            run.sent(seq);
+            self.next_seq = mapped.seq.next();
+            self.note_newest(&mapped, packet, captured_at);
+        }
+        Ok(mapped)
     }
 
     /// A packet of an earlier run: it has the number of that, or none.
     fn map_behind(&mut self, stream: StreamKey, seq: SeqNo, packet: &PacketInfo) -> Result<Mapped, DropReason> {
         let (run, place) = self.runs.by_input(stream, seq).ok_or(DropReason::OldSource)?;
         let excluded = packet.frame.absent.contains(run.limit);
-        if excluded {
-            run.fill(seq);
+        if excluded && !run.fill(seq, FrameKey::of(packet)) {
+            return Err(DropReason::LayerNotSelected);
         }
         Ok(mapped(run, Place { filler: excluded, ..place }, seq, packet, packet.marker))
     }
@@ -269,7 +279,7 @@ impl Forwarder {
                 frame_number: after(last.frame_number, packet.frame.frame_number),
             },
         };
-        self.layers.start(packet, target.layers);
+        self.layers.start(seq, packet, target.layers);
         self.runs.open(Run::new(target.stream, self.layers.limit(), seq, self.next_seq, offsets));
         let marker = self.layers.ends_picture(seq, packet);
         let place = Place { out: self.next_seq, removed: 0, filler: false, marked: false };
@@ -329,14 +339,6 @@ fn mapped(run: &mut Run, place: Place, seq: SeqNo, packet: &PacketInfo, marker: 
     let offsets = run.offsets(&place);
     let timestamp = packet.timestamp.wrapping_add(offsets.timestamp);
     Mapped { seq: place.out, timestamp, offsets, marker: marker && !filler, filler, starts: false }
-}
-
-/// A VP8 picture of which nothing had come when later ones did has its picture id still, and a receiver may wait for it: it goes out late
-/// if it refers to nothing that was left out.
-fn fills_a_hole(run: &Run, packet: &PacketInfo) -> bool {
-    let syncs = matches!(packet.frame.switching, Switching::Temporal { from, .. } if from <= run.limit.temporal);
-    let id = packet.frame.picture_id.filter(|_| packet.codec == Codec::Vp8 && syncs);
-    id.is_some_and(|id| !run.has_removed(id.value))
 }
 
 /// What is to be added to `first` so that it comes right after `last`.

@@ -25,8 +25,8 @@ fn fits(shown: Shown, height: u16, fps: Option<u8>) -> bool {
         _ => 2,
     };
     let temporal = match fps {
-        Some(..=7) => 0,
-        Some(..=13) => 1,
+        Some(..=6) => 0,
+        Some(..=12) => 1,
         _ => 2,
     };
     // Simulcast has its sizes in encodings, SVC in spatial layers.
@@ -46,7 +46,7 @@ fn switch(seed: u64, camera: TrackConfig) -> u128 {
     let (mut last, mut slowest) = ((0, None), 0);
     for _ in 0..SWITCHES {
         let wish = loop {
-            let fps = [None, None, Some(7), Some(13)][rng.random_range(0..4)];
+            let fps = [None, None, Some(6), Some(12)][rng.random_range(0..4)];
             let wish = ([180, 360, 720][rng.random_range(0..3)], fps);
             if wish != last {
                 break wish;

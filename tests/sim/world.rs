@@ -150,6 +150,18 @@ impl Drop for Sim {
                     eprintln!("  dropped {reason}: {}", self.dropped(*reason));
                 }
             }
+            for client in &self.clients {
+                let faults = client.participant.faults();
+                faults.iter().take(2).for_each(|fault| eprintln!("  {fault}"));
+                let slots = client.participant.subscriber.iter().flat_map(|s| &s.slots);
+                for (slot, viewer) in slots.filter_map(|s| Some((s, s.viewer()?))).filter(|(s, _)| s.track.is_some()).take(3) {
+                    let heard = client.participant.heard.iter().rev().filter(|h| h.kind == "track.state");
+                    let told = heard.map(|h| &h.data).find(|data| data["track"].as_str() == slot.track.as_deref());
+                    let told = told.map(ToString::to_string);
+                    let (name, shown) = (&client.participant.settings.name, viewer.shown());
+                    eprintln!("  {name}: {:?} is {told:?} and shows {shown:?}, {:?}", slot.track, viewer.stats);
+                }
+            }
         }
     }
 }

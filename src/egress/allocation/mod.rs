@@ -127,6 +127,9 @@ impl Default for Memory {
 pub struct Path {
     /// Bits a second that it carries; `None` where nothing is known of it: everything fits.
     pub budget_bps: Option<u64>,
+    /// The budget is what the path has been seen to carry, or a first guess; not the most that it carries. Something is sent in any
+    /// case then: without that, nothing more would ever be known.
+    pub untested: bool,
     /// What audio takes of it. It is sent whatever happens.
     pub audio_bps: u64,
     pub calm: Calm,
@@ -226,9 +229,9 @@ impl Scratch {
 
 /// Shares out the path at `now_ms`. The choices stand in `scratch` afterwards. O(n log n) in the number of layers.
 pub fn allocate(now_ms: u64, path: &Path, slots: &[Slot], layers: &[Layer], scratch: &mut Scratch) -> Outcome {
-    let budget = path.budget_bps.map(|bps| bps.saturating_sub(path.audio_bps));
     ladder::build(slots, layers, scratch);
     fill::order(slots, scratch);
+    let budget = budget(path, scratch);
     let all = share(budget, 1.0);
     fill::fill(slots, all, all - share(budget, RAISE_SHARE), scratch, |work, level| work.low = level);
     fill::fill(slots, all, 0, scratch, |work, level| work.high = level);
@@ -245,7 +248,14 @@ pub fn allocate(now_ms: u64, path: &Path, slots: &[Slot], layers: &[Layer], scra
         raise(now_ms, &calm, budget, slots, scratch);
     }
     let undone_ms = if clear { UNDONE_CLEAR_MS } else { UNDONE_MS };
-    conclude(now_ms, path, calm, undone_ms, slots, scratch)
+    conclude(now_ms, path, calm, undone_ms, budget, slots, scratch)
+}
+
+/// What there is for video.
+fn budget(path: &Path, scratch: &Scratch) -> Option<u64> {
+    let bps = path.budget_bps?.saturating_sub(path.audio_bps);
+    let first = || scratch.order.iter().map(|at| &scratch.work[usize::from(*at)]).find(|work| work.count > 0);
+    Some(if path.untested { bps.max(first().map_or(0, |work| scratch.bps(work, 1))) } else { bps })
 }
 
 fn share(budget: Option<u64>, share: f64) -> u64 {
@@ -288,8 +298,15 @@ fn raise_at(now_ms: u64, calm: &Calm, slot: &Slot) -> u64 {
     fitted.max(memory.no_raise_before).max(calm.no_raise_before)
 }
 
-fn conclude(now_ms: u64, path: &Path, calm: Calm, undone_ms: u64, slots: &[Slot], scratch: &mut Scratch) -> Outcome {
-    let budget = path.budget_bps.map(|bps| bps.saturating_sub(path.audio_bps));
+fn conclude(
+    now_ms: u64,
+    path: &Path,
+    calm: Calm,
+    undone_ms: u64,
+    budget: Option<u64>,
+    slots: &[Slot],
+    scratch: &mut Scratch,
+) -> Outcome {
     let sum = scratch.sum(|w| w.chosen);
     let left = budget.map_or(0, |bps| bps.saturating_sub(sum));
     let mut again_at = calm.over_since.map(|since| since + BEAR_MS);

@@ -181,6 +181,17 @@ fn what_is_missing_is_said() {
 }
 
 #[test]
+fn of_an_untested_path_something_is_asked() {
+    let single = || vec![Layer { bps: 2_000_000, ..camera()[5] }];
+    let mut world = World::new([(sized(320, 180), single()), (sized(1_280, 720), single())]);
+    world.path.untested = true;
+    assert_eq!(world.follow(600_000, 2), [0, 2_000_000]);
+    assert!(world.outcome.wanted_bps > world.outcome.allocated_bps);
+    world.path.untested = false;
+    assert_eq!(world.follow(600_000, 1), [0, 0]);
+}
+
+#[test]
 fn a_drop_is_followed_at_once_and_comes_back_by_itself() {
     let mut world = World::new([(sized(1_280, 720), camera())]);
     assert_eq!(world.follow(4_000_000, 1), [2_500_000]);
@@ -414,7 +425,7 @@ proptest! {
             Slot { wish, first: first % 50, count, current, memory }
         }).collect();
         let mut scratch = Scratch::default();
-        let path = Path { budget_bps: budget, audio_bps, calm: Calm::default() };
+        let path = Path { budget_bps: budget, audio_bps, untested: now_ms % 2 == 0, calm: Calm::default() };
         allocate(now_ms, &path, &slots, &layers, &mut scratch);
         prop_assert_eq!(scratch.choices().len(), slots.len());
         for (choice, slot) in scratch.choices().iter().zip(&slots) {

@@ -11,7 +11,7 @@ const PROBE_SHARE: f64 = 0.96;
 /// A queue beyond this is drained by sending less for a while.
 const DRAIN_FROM: f64 = 40_000.0;
 /// In about this time.
-const DRAIN_WITHIN: f64 = 900_000.0;
+const DRAIN_WITHIN: f64 = 700_000.0;
 const DRAINED: f64 = 20_000.0;
 /// A measured limit is kept to for so long.
 const LIMIT_HOLDS: Micros = 10_000_000;
@@ -250,8 +250,9 @@ impl Controller {
         let queue = delay.queue();
         self.bps = clamp(resume_bps * drain_share(queue));
         self.capacity = Some(Capacity { bps: carried, at: signals.now });
-        let until = signals.now + signals.rtt + 500_000 + (queue * 1.5) as Micros;
-        let (first_carried, first_resume) = self.drain.map_or((carried, resume_bps), |d| (d.first_carried, d.first_resume));
+        let until = signals.now + 2 * signals.rtt + 1_000_000;
+        let (first_carried, first_resume) =
+            self.drain.map_or((carried, resume_bps), |d| (d.first_carried, d.first_resume));
         self.drain = Some(Drain {
             resume_bps,
             ceiling_bps,
@@ -268,7 +269,8 @@ impl Controller {
     }
 
     fn go_on_draining(&mut self, signals: &Signals, delay: &mut DelayDetector) {
-        let backlog = delay.backlog_rate().filter(|&(_, lasted)| lasted > 150_000).map(|(bps, _)| self.with_losses(bps));
+        let backlog =
+            delay.backlog_rate().filter(|&(_, lasted)| lasted > 150_000).map(|(bps, _)| self.with_losses(bps));
         let Some(drain) = &mut self.drain else { return };
         let seen = signals.next_told > self.ignore_before;
         let standing = delay.standing_queue();
@@ -280,8 +282,9 @@ impl Controller {
             self.capacity = Some(Capacity { bps: carried, at: signals.now });
             drain.queue = drain.queue.max(standing);
         }
-        if seen {
-            drain.seen.get_or_insert((signals.now, standing));
+        if seen && drain.seen.is_none() {
+            drain.seen = Some((signals.now, standing));
+            drain.until = signals.now + 500_000 + 2 * standing as Micros;
         }
         let drain = *drain;
         // What was on its way when the decision was made has made the queue longer.
@@ -311,7 +314,8 @@ impl Controller {
         let pace = if took > queue { 1.0 - (queue - DRAINED).max(0.0) / took } else { 0.0 };
         let carries = signals.sent_bps / pace.max(0.1);
         let passed = queue < DRAINED;
-        let resume = if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
+        let resume =
+            if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
         self.bps = clamp(drain.resume_bps.max(resume));
         if self.capacity.is_some_and(|c| c.bps * PROBE_SHARE < self.bps) {
             self.capacity = Some(Capacity { bps: self.bps / PROBE_SHARE, at: signals.now });
@@ -422,7 +426,7 @@ impl Controller {
     }
 
     /// What the probe that was sent showed; `None` if nothing.
-    pub fn handle_probe(&mut self, now: Micros, outcome: Option<Outcome>) {
+    pub fn handle_probe(&mut self, now: Micros, next_number: u64, outcome: Option<Outcome>) {
         self.probed_at = now;
         let Some(outcome) = outcome else {
             self.probe_at = now + PROBE_INTERVAL;
@@ -434,6 +438,10 @@ impl Controller {
         if outcome.saturated {
             self.probe_failures += 1;
             self.capacity = Some(Capacity { bps: outcome.bps, at: now });
+            if outcome.bps > 0.95 * self.bps {
+                // The queue that it made is no reason to send less.
+                self.ignore_before = self.ignore_before.max(next_number);
+            }
             self.bps = clamp(self.bps.max(PROBE_SHARE * outcome.bps));
             self.probe_at = now + PROBE_INTERVAL;
             self.limited_by = LimitedBy::Delay;
@@ -453,5 +461,5 @@ impl Controller {
 
 /// Of what the path carries, what to send so that a queue of so many microseconds is gone within a second or so.
 fn drain_share(queue: f64) -> f64 {
-    (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.5, 1.0)
+    (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.35, 1.0)
 }

@@ -110,6 +110,8 @@ pub struct Bandwidth {
     rtt: Option<Micros>,
     first_sent: Option<Micros>,
     last_feedback: Option<Micros>,
+    /// Packets left that no feedback will tell of.
+    unnumbered: bool,
     last_step: Micros,
 }
 
@@ -135,6 +137,7 @@ impl Bandwidth {
             rtt: None,
             first_sent: None,
             last_feedback: None,
+            unnumbered: false,
             last_step: 0,
         }
     }
@@ -219,6 +222,11 @@ impl Bandwidth {
         Ok(())
     }
 
+    /// A packet leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
+    pub fn handle_unnumbered(&mut self) {
+        self.unnumbered = true;
+    }
+
     /// A receiver report on the whole transport: packets lost since the last one, in 256ths. Used where there is no transport feedback.
     pub fn handle_report(&mut self, now: Instant, fraction_lost: u8) {
         let now = self.micros(now);
@@ -245,7 +253,7 @@ impl Bandwidth {
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.micros(now);
         if let Some(outcome) = self.prober.handle_timeout(now) {
-            self.control.handle_probe(now, outcome);
+            self.control.handle_probe(now, self.history.next(), outcome);
         }
         if self.silent_at().is_some_and(|at| at <= now) {
             self.last_step = now;
@@ -318,7 +326,7 @@ impl Bandwidth {
     fn lacks_feedback(&self) -> bool {
         match (self.first_sent, self.history.last()) {
             (Some(first), Some(last)) => self.last_feedback.is_none() && last.at - first > NO_FEEDBACK_AFTER,
-            _ => false,
+            _ => self.unnumbered,
         }
     }
 
@@ -364,7 +372,7 @@ impl Bandwidth {
             if outcome.is_some_and(|o| o.saturated) {
                 self.pairs.handle_limit();
             }
-            self.control.handle_probe(now, outcome);
+            self.control.handle_probe(now, self.history.next(), outcome);
         }
         self.start_probe(now);
     }

@@ -3,6 +3,7 @@
 //! Across a change of source a decoder needs: the first packet of a coded video sequence (N bit), which carries the sequence
 //! header. Nothing in the payload counts across sources; with the dependency descriptor its frame number must go on increasing.
 use super::FrameInfo;
+use super::resolution::Bits;
 use crate::rtp::{Malformed, read};
 
 const SEQUENCE_HEADER: u8 = 1;
@@ -43,6 +44,61 @@ pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
     frame.keyframe = new_sequence || obu == SEQUENCE_HEADER;
     frame.frame_start = frame.keyframe || matches!(obu, TEMPORAL_DELIMITER | FRAME_HEADER | FRAME);
     Ok(frame)
+}
+
+/// The largest picture of the sequence, by the sequence header that begins the packet (AV1 specification 5.5.1).
+pub(super) fn size(payload: &[u8]) -> Result<(u16, u16), Malformed> {
+    let aggregation = read::u8(payload, 0)?;
+    let element = first_element(&payload[1..], aggregation >> 4 & 3)?;
+    let header = read::u8(element, 0)?;
+    if aggregation & 0x80 != 0 || header & 0x80 != 0 || header >> 3 & 0x0f != SEQUENCE_HEADER {
+        return Err(Malformed("no sequence header"));
+    }
+    let mut at = if header & 0x04 != 0 { 2 } else { 1 };
+    if header & 0x02 != 0 {
+        at += leb128(element.get(at..).unwrap_or_default())?.1;
+    }
+    let mut bits = Bits::new(element.get(at..).unwrap_or_default());
+    bits.skip(4);
+    if bits.flag()? {
+        bits.skip(5); // A still picture: one operating point.
+    } else {
+        skip_operating_points(&mut bits)?;
+    }
+    let (width, height) = (bits.u(4)? + 1, bits.u(4)? + 1);
+    let side = |n: u32| n.saturating_add(1).min(u16::MAX.into()) as u16;
+    Ok((side(bits.u(width)?), side(bits.u(height)?)))
+}
+
+fn skip_operating_points(bits: &mut Bits<'_>) -> Result<(), Malformed> {
+    let mut delay_bits = None;
+    if bits.flag()? {
+        // timing_info (5.5.3), decoder_model_info (5.5.4).
+        bits.skip(64);
+        if bits.flag()? {
+            bits.ue()?;
+        }
+        if bits.flag()? {
+            delay_bits = Some(bits.u(5)? + 1);
+            bits.skip(42);
+        }
+    }
+    let has_display_delay = bits.flag()?;
+    for _ in 0..=bits.u(5)? {
+        bits.skip(12);
+        if bits.u(5)? > 7 {
+            bits.skip(1);
+        }
+        if let Some(n) = delay_bits
+            && bits.flag()?
+        {
+            bits.skip(2 * n + 1);
+        }
+        if has_display_delay && bits.flag()? {
+            bits.skip(4);
+        }
+    }
+    Ok(())
 }
 
 /// The first OBU element: sized, unless it is the only one of a packet that counts its elements.

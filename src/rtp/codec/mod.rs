@@ -6,6 +6,7 @@
 pub mod av1;
 pub mod h264;
 pub mod opus;
+pub mod resolution;
 pub mod vp8;
 pub mod vp9;
 

@@ -97,6 +97,17 @@ pub fn describe_descriptor(payload: &[u8], marker: bool) -> Result<FrameInfo, Ma
     })
 }
 
+/// The size of a keyframe's pictures (RFC 6386 section 9.1), of its first packet.
+pub(super) fn size(payload: &[u8]) -> Result<(u16, u16), Malformed> {
+    let d = Descriptor::parse(payload)?;
+    let header: [u8; 10] = read::array(payload, d.len)?;
+    if !d.starts_frame || header[0] & 1 != 0 || header[3..6] != [0x9d, 0x01, 0x2a] {
+        return Err(Malformed("not the beginning of a keyframe"));
+    }
+    let side = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]) & 0x3fff;
+    Ok((side(6), side(8)))
+}
+
 /// Writes a picture id and a TL0PICIDX over those that the descriptor has; what it has not is not added, and the length stays.
 pub fn rewrite(payload: &mut [u8], picture_id: Option<u16>, tl0_pic_idx: Option<u8>) -> Result<(), Malformed> {
     let d = Descriptor::parse(payload)?;

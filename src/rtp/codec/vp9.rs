@@ -4,6 +4,7 @@
 //! same in all layers of a picture; `TL0PICIDX` that goes on, where the source has it (non-flexible mode). References are
 //! relative (`P_DIFF`), or follow from the scalability structure, which the keyframe repeats; neither needs rewriting.
 //! The descriptor is never encrypted end to end, because the packetizer writes it.
+use super::resolution::{Bits, Sizes};
 use super::{FrameInfo, PictureId, Switching};
 use crate::rtp::layer::{LayerId, LayerSet};
 use crate::rtp::{Malformed, read};
@@ -21,6 +22,8 @@ struct Descriptor {
     switching_up: bool,
     tl0_pic_idx: Option<(u8, usize)>,
     not_for_upper_layers: bool,
+    /// Where the sizes of the spatial layers stand, and how many they are.
+    sizes: Option<(usize, usize)>,
     len: usize,
 }
 
@@ -39,6 +42,7 @@ impl Descriptor {
             switching_up: false,
             tl0_pic_idx: None,
             not_for_upper_layers: flag(0x01),
+            sizes: None,
             len: 1,
         };
         if has_id {
@@ -93,7 +97,9 @@ impl Descriptor {
         let head = read::u8(payload, self.len)?;
         self.len += 1;
         if head & 0x10 != 0 {
-            self.len += 4 * (usize::from(head >> 5) + 1);
+            let layers = usize::from(head >> 5) + 1;
+            self.sizes = Some((self.len, layers));
+            self.len += 4 * layers;
         }
         if head & 0x08 != 0 {
             let pictures = read::u8(payload, self.len)?;
@@ -124,6 +130,39 @@ pub fn describe(payload: &[u8], _marker: bool) -> Result<FrameInfo, Malformed> {
         tl0_pic_idx: d.tl0_pic_idx.map(|(idx, _)| idx),
         ..FrameInfo::default()
     })
+}
+
+/// The sizes of a keyframe's spatial layers: as the scalability structure has them, or the uncompressed header of the only one (VP9
+/// bitstream specification, section 6.2).
+pub(super) fn sizes(payload: &[u8]) -> Result<Sizes, Malformed> {
+    let d = Descriptor::parse(payload)?;
+    let mut sizes = Sizes::default();
+    if let Some((at, count)) = d.sizes {
+        for (layer, size) in sizes.iter_mut().enumerate().take(count) {
+            *size = (read::u16(payload, at + 4 * layer)?, read::u16(payload, at + 4 * layer + 2)?);
+        }
+        return Ok(sizes);
+    }
+    let mut bits = Bits::new(payload.get(d.len..).unwrap_or_default());
+    if bits.u(2)? != 2 {
+        return Err(Malformed("no frame marker"));
+    }
+    let profile = bits.u(1)? | bits.u(1)? << 1;
+    bits.skip(u32::from(profile == 3));
+    let (shows_existing, is_inter) = (bits.flag()?, bits.flag()?);
+    bits.skip(2);
+    if shows_existing || is_inter || bits.u(24)? != 0x49_8342 {
+        return Err(Malformed("not the beginning of a keyframe"));
+    }
+    bits.skip(u32::from(profile >= 2));
+    const RGB: u32 = 7;
+    if bits.u(3)? == RGB {
+        bits.skip(u32::from(profile & 1 != 0));
+    } else {
+        bits.skip(if profile & 1 != 0 { 4 } else { 1 });
+    }
+    sizes[0] = (bits.u(16)?.saturating_add(1).min(0xffff) as u16, bits.u(16)?.saturating_add(1).min(0xffff) as u16);
+    Ok(sizes)
 }
 
 /// Whether frames of upper spatial layers of the same picture do without this one (the Z bit).

@@ -1,3 +1,6 @@
+mod layered;
+mod model;
+
 use super::*;
 use crate::rtp::codec::{FrameInfo, PictureId};
 use crate::rtp::packet::ExtensionSpans;
