@@ -410,6 +410,9 @@ impl Controller {
             Some(false) if self.probe_failures > 0 => {
                 let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(4));
                 self.probe_at = self.probe_at.max(self.probed_at + patience);
+                if let Some(capacity) = &mut self.capacity {
+                    capacity.at = signals.now;
+                }
             }
             _ => {}
         }
