@@ -442,7 +442,9 @@ impl Controller {
         if self.drain.is_some() {
             return;
         }
-        let outcome = Outcome { bps: self.with_losses(outcome.bps), ..outcome };
+        let usual = 2.0 * self.loss.inherent().min(0.1) + 0.01;
+        let carried = if outcome.lost < usual { outcome.bps / (1.0 - outcome.lost) } else { self.with_losses(outcome.bps) };
+        let outcome = Outcome { bps: carried, ..outcome };
         if outcome.saturated {
             self.probe_failures += 1;
             self.capacity = Some(Capacity { bps: outcome.bps, at: now });
@@ -455,8 +457,10 @@ impl Controller {
             self.limited_by = LimitedBy::Delay;
         } else {
             self.probe_failures = 0;
-            if self.capacity.is_some_and(|c| c.bps < outcome.bps) {
-                self.capacity = None;
+            // A little more than the known limit may be an error of measurement: the limit moves, but it stays.
+            self.capacity = self.capacity.filter(|c| outcome.bps < 1.15 * c.bps);
+            if let Some(capacity) = &mut self.capacity {
+                *capacity = Capacity { bps: capacity.bps.max(outcome.bps), at: now };
             }
             // Another one at once, if this one led anywhere.
             let shown = PROBE_SHARE * outcome.bps;

@@ -14,6 +14,8 @@ const MAX_SAMPLES: usize = 256;
 const MIN_SAMPLES: usize = 5;
 /// A burst that arrives more slowly than this, as a share of how it was sent, met the limit of the path.
 const PASSED: f64 = 0.88;
+/// With a later half so much slower than the whole there was a token bucket.
+const BUCKET: f64 = 0.85;
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
@@ -28,6 +30,8 @@ pub(super) struct Outcome {
     pub bps: f64,
     /// The path carried no more: it was sent at a higher rate.
     pub saturated: bool,
+    /// Share of its packets that did not arrive: 0 to 1.
+    pub lost: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,24 +151,26 @@ impl Prober {
     fn end(&mut self) -> Option<Outcome> {
         let burst = self.burst.take()?;
         let enough = self.samples.len() >= MIN_SAMPLES && self.samples.len() as u32 * 2 >= burst.packets;
-        let outcome = enough.then(|| judge(&self.samples)).flatten();
+        let lost = 1.0 - self.samples.len() as f64 / f64::from(burst.packets.max(1));
+        let outcome = enough.then(|| judge(&self.samples, lost.max(0.0))).flatten();
         // Memory only while there are probes.
         self.samples.clear();
         outcome
     }
 }
 
-fn judge(samples: &[Sample]) -> Option<Outcome> {
+fn judge(samples: &[Sample], lost: f64) -> Option<Outcome> {
     let (sent, received) = (rate(samples, |s| s.sent)?, rate(samples, |s| s.arrival)?);
     let half = &samples[samples.len() / 2..];
     // The later half in itself; it is only worth something with packets at several times.
     let later = (half.len() >= MIN_SAMPLES).then(|| rate(half, |s| s.sent).zip(rate(half, |s| s.arrival))).flatten();
     let saturated = received < PASSED * sent || later.is_some_and(|(sent, received)| received < 0.8 * PASSED * sent);
+    // A later half that is not much slower is only noise.
     let bps = match later {
-        Some((_, later)) if saturated => received.min(later),
+        Some((_, later)) if saturated && later < BUCKET * received => later,
         _ => received.min(sent),
     };
-    Some(Outcome { bps, saturated })
+    Some(Outcome { bps, saturated, lost })
 }
 
 /// The rate between the first and the last time of a burst, in bits a second. Packets at the first time are not counted: they
