@@ -30,6 +30,8 @@ const MIN_PROBE_BPS: f64 = 250_000.0;
 const COMPETING: Micros = 20_000_000;
 /// Who sends less than so much of what arrives drains the queue.
 const DRAINS: f64 = 0.85;
+/// A path that loses more than this by itself may lose packets of a probe too.
+const LOSSY: f64 = 0.005;
 /// What is kept of the estimate each time that a queue does not drain.
 const INSIST: f64 = 0.88;
 /// What is kept of the estimate when what waited was another's burst.
@@ -259,7 +261,6 @@ impl Controller {
 
     fn start_drain(&mut self, signals: &Signals, delay: &mut DelayDetector, carried: f64, ceiling_bps: f64) {
         let resume_bps = clamp((BACK_OFF * carried).min(ceiling_bps));
-        if std::env::var("DBG").is_ok() { eprintln!("{:.2} drain carried {carried:.0} ceil {ceiling_bps:.0} queue {:.0} standing {:.0} usage {:?} tally {:?}", signals.now as f64/1e6, delay.queue(), delay.standing_queue(), signals.usage, signals.tally); }
         let queue = delay.queue();
         // Who is told to send less may take his time, or still send more than that.
         let rounds = self.drain.map_or(0, |d| d.rounds + 1).min(4);
@@ -342,7 +343,6 @@ impl Controller {
     }
 
     fn start_to_compete(&mut self, signals: &Signals, delay: &mut DelayDetector, drain: Drain) {
-        if std::env::var("DBG").is_ok() { eprintln!("{:.2} compete standing {:.0} sent {:.0} {drain:?}", signals.now as f64/1e6, delay.standing_queue(), signals.sent_bps); }
         delay.rebase();
         self.bps = clamp(drain.first_resume.max(self.bps));
         self.drain = None;
@@ -457,9 +457,9 @@ impl Controller {
         if self.drain.is_some() {
             return;
         }
-        let usual = 2.0 * self.loss.inherent().min(0.1) + 0.01;
-        let carried = if outcome.lost < usual { outcome.bps / (1.0 - outcome.lost) } else { self.with_losses(outcome.bps) };
-        let outcome = Outcome { bps: carried, ..outcome };
+        let inherent = self.loss.inherent();
+        let usual = 2.0 * inherent + if inherent > LOSSY { 0.1 } else { 0.01 };
+        let outcome = if outcome.lost < usual { outcome.with_lost() } else { outcome };
         if outcome.saturated {
             self.probe_failures += 1;
             self.capacity = Some(Capacity { bps: outcome.bps, at: now });
