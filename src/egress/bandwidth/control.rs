@@ -432,7 +432,7 @@ impl Controller {
         match signals.promise {
             Some(true) => self.probe_at = self.probe_at.min(signals.now.max(self.probed_at + SOONEST_PROBE)),
             Some(false) if self.probe_failures > 0 => {
-                let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(4));
+                let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(3));
                 self.probe_at = self.probe_at.max(self.probed_at + patience);
                 if let Some(capacity) = &mut self.capacity {
                     capacity.at = signals.now;
