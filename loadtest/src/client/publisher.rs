@@ -451,7 +451,7 @@ impl Stream {
         Self {
             config: config.clone(),
             wanted: true,
-            made: true,
+            made: config.made,
             ssrc: Ssrc(rng.random()),
             rtx: (track.kind == Kind::Video && track.rtx).then(|| Ssrc(rng.random())),
             next: SeqNo(first.into()),

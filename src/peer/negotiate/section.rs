@@ -123,18 +123,7 @@ impl<'r> Round<'r> {
         };
         let mid = offered.mid.clone();
         let mixed_headers = section.attributes.has("extmap-allow-mixed") || session.has("extmap-allow-mixed");
-        Ok(AcceptedSection {
-            section,
-            mid,
-            kind,
-            answered,
-            codecs,
-            extensions,
-            mixed_headers,
-            rids,
-            ssrcs,
-            slot: None,
-        })
+        Ok(AcceptedSection { section, mid, kind, answered, codecs, extensions, mixed_headers, rids, ssrcs, slot: None })
     }
 }
 
