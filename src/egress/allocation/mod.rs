@@ -134,8 +134,8 @@ impl Default for Memory {
 pub struct Path {
     /// Bits a second that it carries; `None` where nothing is known of it: everything fits.
     pub budget_bps: Option<u64>,
-    /// The budget is what the path has been seen to carry, or a first guess; not the most that it carries. Something is sent in any
-    /// case then: without that, nothing more would ever be known.
+    /// The budget is what the path has been seen to carry, or a first guess; not the most that it carries. Nothing is taken back for
+    /// that, and something is sent in any case: without that, nothing more would ever be known.
     pub untested: bool,
     /// What audio takes of it. It is sent whatever happens.
     pub audio_bps: u64,
@@ -248,7 +248,7 @@ pub fn allocate(now_ms: u64, path: &Path, slots: &[Slot], layers: &[Layer], scra
     fill::fill(slots, Purse { reserve: 0, ..low }, scratch, |work, level| work.high = level);
     let mut calm = path.calm;
     let kept = scratch.sum(|w| w.keep);
-    let over = kept > share(budget, KEEP_SHARE);
+    let over = !path.untested && kept > share(budget, KEEP_SHARE);
     calm.over_since = if over { calm.over_since.or(Some(now_ms)) } else { None };
     let borne = calm.over_since.is_none_or(|since| now_ms.saturating_sub(since) < BEAR_MS);
     let clear = kept > share(budget, CLEAR_SHARE);
