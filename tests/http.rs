@@ -214,6 +214,7 @@ async fn an_operator_sees_who_gets_what_and_why() {
     assert_eq!(status, 200, "{decisions}");
     assert_eq!((&decisions["participant"], &decisions["stats"]["connected"]), (&json!("p2"), &json!(false)));
     assert!(decisions["slots"].as_array().is_some_and(|s| !s.is_empty()), "{decisions}");
+    assert!(decisions["log"]["entries"].is_array(), "{decisions}");
     assert_eq!(look("/v1/admin/rooms/a/participants/Ada/decisions").await.0, 404, "she receives nothing");
     assert_eq!(look("/v1/admin/rooms/a/participants/Carl/decisions").await.0, 404);
     server.shutdown().await;

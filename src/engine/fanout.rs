@@ -433,13 +433,23 @@ fn extensions<'a>(
     packet: &'a PacketInfo,
     bytes: &'a [u8],
 ) -> impl Iterator<Item = (Extension, u8, &'a [u8])> {
-    let fits = |value: &[u8]| slot.two_byte || matches!(value.len(), 1..=16);
+    let fits = |value: &[u8]| slot.two_byte || slot.media.mixed_headers || is_short(value);
     let values = packet.extensions.values(bytes);
     values.filter_map(move |(e, value)| Some((e, slot.media.extensions.id(e)?, value)).filter(|_| fits(value)))
 }
 
+/// What a one-byte header can hold (RFC 8285 section 4.2).
+fn is_short(value: &[u8]) -> bool {
+    matches!(value.len(), 1..=16)
+}
+
+/// Whether a packet takes two-byte headers: the template structure of a dependency descriptor is longer than sixteen bytes.
+fn two_byte(slot: &Slot, packet: &PacketInfo, bytes: &[u8]) -> bool {
+    slot.two_byte || extensions(slot, packet, bytes).any(|(_, _, value)| !is_short(value))
+}
+
 fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8], stamp: Stamp) -> usize {
-    let head = if slot.two_byte { 2 } else { 1 };
+    let head = if two_byte(slot, packet, bytes) { 2 } else { 1 };
     let passed_on: usize = extensions(slot, packet, bytes).map(|(_, _, value)| head + value.len()).sum();
     block_len(passed_on + stamp.len().map_or(0, |len| head + len))
 }
@@ -542,7 +552,8 @@ fn write_header(
 ) -> usize {
     let ssrc = if source.original.is_some() { slot.media.rtx_ssrc.unwrap_or(slot.media.ssrc) } else { slot.media.ssrc };
     let (seq, timestamp) = (source.out.low(), source.timestamp);
-    let mut header = HeaderWriter::new(out, source.marker, source.payload_type, seq, timestamp, ssrc, slot.two_byte);
+    let two_byte = two_byte(slot, packet, bytes);
+    let mut header = HeaderWriter::new(out, source.marker, source.payload_type, seq, timestamp, ssrc, two_byte);
     if padded {
         header.padding();
     }

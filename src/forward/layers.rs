@@ -5,7 +5,8 @@
 //! gives some back ([`Switching`]). The limit in force moves to what is wanted as soon as that is followable: down with the next
 //! picture, for who got all layers can do with fewer; up where the publisher says so. With `L3T3_KEY` the lower spatial layers of a
 //! picture that is no keyframe are of no use to the higher ones and left out, so going down, too, waits for a keyframe there.
-use crate::rtp::codec::Switching;
+use super::record::FrameKey;
+use crate::rtp::codec::{Codec, Switching};
 use crate::rtp::layer::LayerSet;
 use crate::rtp::packet::PacketInfo;
 use crate::rtp::{LayerId, SeqNo};
@@ -22,15 +23,19 @@ pub(super) struct Layers {
     top_spatial: Option<u8>,
     /// The highest that was seen.
     seen_spatial: u8,
+    /// The last frame that refers to no other, and the last one that made more limits followable than there were.
+    fresh_at: SeqNo,
+    gained_at: SeqNo,
     frame: Option<Frame>,
+    /// The last frame that was let through although its time was over.
+    late: Option<FrameKey>,
     changes: VecDeque<Change>,
 }
 
 /// The frame that the furthest packet belongs to.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    timestamp: u32,
-    spatial: u8,
+    key: FrameKey,
     /// Its packets say which layer they are of by a dependency descriptor.
     described: bool,
     ended: bool,
@@ -62,13 +67,16 @@ impl Layers {
             followable: LayerSet::ALL,
             top_spatial: None,
             seen_spatial: 0,
+            fresh_at: SeqNo(0),
+            gained_at: SeqNo(0),
             frame: None,
+            late: None,
             changes: VecDeque::new(),
         }
     }
 
     /// A decoder starts with this packet, which is sent whatever its layer: what follows refers to it.
-    pub fn start(&mut self, packet: &PacketInfo, wanted: LayerId) {
+    pub fn start(&mut self, seq: SeqNo, packet: &PacketInfo, wanted: LayerId) {
         let frame = &packet.frame;
         self.followable = match frame.switching {
             Switching::To(set) | Switching::Fresh(set) if !set.is_empty() => set,
@@ -78,6 +86,8 @@ impl Layers {
         self.seen_spatial = frame.spatial;
         self.limit = self.followable.best_within(wanted).unwrap_or(wanted);
         self.frame = Some(Frame::of(packet, true));
+        (self.fresh_at, self.gained_at) = (seq, seq);
+        self.late = None;
         self.changes.clear();
     }
 
@@ -109,12 +119,30 @@ impl Layers {
         Admission { kept, begins: true, missing: (head.into(), tail.into()) }
     }
 
-    /// Whether a packet behind the furthest one is above the limit that was in force for its picture.
-    pub fn excludes(&self, seq: SeqNo, packet: &PacketInfo) -> bool {
-        match &self.frame {
-            Some(frame) if frame.continues(packet) => !frame.kept,
-            _ => packet.frame.absent.contains(self.limit_of(seq, packet.timestamp)),
+    /// Decides on a packet behind the furthest one; `left_out`: other packets of its frame were. True if it is left out.
+    pub fn excludes(&mut self, seq: SeqNo, packet: &PacketInfo, left_out: bool) -> bool {
+        if let Some(frame) = self.frame.filter(|f| f.continues(packet)) {
+            return !frame.kept;
         }
+        let (absent, key) = (packet.frame.absent, FrameKey::of(packet));
+        let limit = self.limit_of(seq, packet.timestamp);
+        if left_out || !absent.contains(limit) || self.late == Some(key) {
+            return left_out;
+        }
+        // Nothing was known of its frame. What is forwarded now may refer to it. Where frames name what they refer to, one that cannot
+        // be decoded does no harm; VP8 would take another for it, but waits for a picture id.
+        let followed = !absent.contains(self.limit);
+        let syncs = || matches!(packet.frame.switching, Switching::Temporal { from, .. } if from <= limit.temporal);
+        let passes = match packet.codec {
+            Codec::Vp8 => followed && seq > self.gained_at || syncs(),
+            _ => followed && seq > self.fresh_at,
+        };
+        if passes {
+            self.late = Some(key);
+            return false;
+        }
+        self.followable = self.followable.and(absent);
+        true
     }
 
     /// Whether the packet ends what the subscriber gets of its picture: then it has the marker bit.
@@ -128,13 +156,20 @@ impl Layers {
         let frame = &packet.frame;
         self.note_spatial(packet);
         let reachable = self.reachable(packet);
-        let next = wanted.filter(|w| *w != self.limit).and_then(|wanted| self.best(wanted, reachable));
+        let wanted = wanted.filter(|w| *w != self.limit || !reachable.contains(*w));
+        let next = wanted.and_then(|wanted| self.best(wanted, reachable));
         // Of a picture that has begun no more is left out than before.
-        let begun = self.frame.is_some_and(|f| f.timestamp == packet.timestamp);
+        let begun = self.frame.is_some_and(|f| f.key.timestamp == packet.timestamp);
         if let Some(next) = next.filter(|next| *next != self.limit && (!begun || next.includes(self.limit))) {
             self.change(seq, packet.timestamp, next);
         }
         let kept = !frame.absent.contains(self.limit);
+        if kept && reachable != self.followable {
+            self.gained_at = seq;
+        }
+        if matches!(frame.switching, Switching::Fresh(_)) {
+            self.fresh_at = seq;
+        }
         self.followable = if kept { reachable } else { self.followable.and(frame.absent) };
         kept
     }
@@ -191,21 +226,21 @@ impl Layers {
     }
 }
 
+impl FrameKey {
+    pub fn of(packet: &PacketInfo) -> Self {
+        Self { timestamp: packet.timestamp, spatial: packet.frame.spatial }
+    }
+}
+
 impl Frame {
     fn of(packet: &PacketInfo, kept: bool) -> Self {
         let frame = &packet.frame;
-        Self {
-            timestamp: packet.timestamp,
-            spatial: frame.spatial,
-            described: frame.frame_number.is_some(),
-            ended: frame.frame_end,
-            kept,
-        }
+        Self { key: FrameKey::of(packet), described: frame.frame_number.is_some(), ended: frame.frame_end, kept }
     }
 
     /// Whether the packet belongs to this frame. One without a dependency descriptor among those with one says little of itself.
     fn continues(&self, packet: &PacketInfo) -> bool {
         let silent = self.described && packet.frame.frame_number.is_none();
-        packet.timestamp == self.timestamp && (packet.frame.spatial == self.spatial || silent)
+        packet.timestamp == self.key.timestamp && (packet.frame.spatial == self.key.spatial || silent)
     }
 }

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 const BITS: u64 = 64;
 /// Blocks that are kept: 2,048 source numbers, as many as the longest history has packets.
 const MAX_BLOCKS: usize = 32;
-/// Pictures that are remembered as left out, for those of their packets that come late: a second or more of them.
-const PICTURES: usize = 32;
+/// Frames that are remembered as left out, for those of their packets that come late: about a second of them.
+const FRAMES: usize = 64;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
@@ -25,6 +25,13 @@ struct Block {
     removed: u64,
     /// Pictures that were left out before this block, modulo 2^16.
     removed_before: u16,
+}
+
+/// A frame of one spatial layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) struct FrameKey {
+    pub timestamp: u32,
+    pub spatial: u8,
 }
 
 /// What is known of one source number that has a number in the slot.
@@ -42,7 +49,7 @@ pub(super) struct Record {
     /// Without a gap; `blocks[0]` begins at `first * BITS`.
     blocks: VecDeque<Block>,
     first: u64,
-    pictures: [u16; PICTURES],
+    frames: [FrameKey; FRAMES],
     /// How many were ever noted there.
     noted: usize,
 }
@@ -62,7 +69,7 @@ impl Record {
         let first = seq.0 / BITS;
         let out = base.out.0 as i64 - (base.first.0 as i64 - (first * BITS) as i64);
         let block = Block { out, ..Block::default() };
-        Self { blocks: VecDeque::from([block]), first, pictures: [0; PICTURES], noted: 0 }
+        Self { blocks: VecDeque::from([block]), first, frames: [FrameKey::default(); FRAMES], noted: 0 }
     }
 
     /// Makes blocks up to that of `seq`. What is before the first one then is forgotten, which moves the run's base.
@@ -84,6 +91,16 @@ impl Record {
         self.blocks.front().filter(|_| moved).map(|front| self.base(front))
     }
 
+    /// Makes blocks back to that of `seq`, if there is room: nothing was left out there before.
+    pub fn reach_back(&mut self, seq: SeqNo) {
+        while seq.0 / BITS < self.first && self.blocks.len() < MAX_BLOCKS {
+            let front = self.blocks.front().copied().unwrap_or_default();
+            let (out, removed_before) = (front.out - BITS as i64, front.removed_before);
+            self.blocks.push_front(Block { out, removed_before, ..Block::default() });
+            self.first -= 1;
+        }
+    }
+
     fn base(&self, front: &Block) -> Base {
         // Only the first block of a run may begin before it, and that is forgotten first.
         let out = SeqNo(u64::try_from(front.out).unwrap_or_default());
@@ -97,22 +114,29 @@ impl Record {
         (full && !told(front) && !self.blocks.iter().any(told)).then(|| self.base(front))
     }
 
-    /// Leaves `seq` out. Its block must be the last one.
+    /// Leaves `seq` out. Nothing behind it must have been sent: the numbers there change.
     pub fn drop(&mut self, seq: SeqNo) {
-        if let Some((block, bit)) = self.block_mut(seq) {
+        if let Some((block, bit)) = self.block_mut(seq)
+            && block.dropped & bit == 0
+        {
             block.dropped |= bit;
+            let behind = (seq.0 / BITS + 1).saturating_sub(self.first) as usize;
+            self.blocks.range_mut(behind.min(self.blocks.len())..).for_each(|b| b.out -= 1);
         }
     }
-    /// A picture begins at `seq` that is left out.
-    pub fn remove_picture(&mut self, seq: SeqNo, id: u16) {
+    /// The picture id of a picture that begins at `seq` is left out, too.
+    pub fn remove_picture(&mut self, seq: SeqNo) {
         if let Some((block, bit)) = self.block_mut(seq) {
             block.removed |= bit;
         }
-        self.pictures[self.noted % PICTURES] = id;
+    }
+    /// A frame is left out.
+    pub fn note_frame(&mut self, key: FrameKey) {
+        self.frames[self.noted % FRAMES] = key;
         self.noted += 1;
     }
-    pub fn has_removed(&self, id: u16) -> bool {
-        self.pictures.iter().take(self.noted).any(|p| *p == id)
+    pub fn has_noted(&self, key: FrameKey) -> bool {
+        self.frames.iter().take(self.noted).any(|f| *f == key)
     }
     pub fn fill(&mut self, seq: SeqNo) {
         if let Some((block, bit)) = self.block_mut(seq) {

@@ -2,7 +2,7 @@
 //! it on purpose (`record`). So a few runs stand for thousands of packets, and a NACK is answered from the publisher's history
 //! without a record for each packet and subscriber.
 use super::StreamKey;
-use super::record::{Base, Place, Record};
+use super::record::{Base, FrameKey, Place, Record};
 use crate::rtp::{LayerId, SeqNo};
 use std::collections::VecDeque;
 
@@ -102,26 +102,46 @@ impl Run {
         self.place(seq).unwrap_or_else(|| self.linear(seq))
     }
 
-    /// `seq` is beyond all that came, and is left out. `picture`: the id of a picture that is left out from here on.
-    pub fn skip(&mut self, seq: SeqNo, picture: Option<u16>) {
+    /// `seq` is beyond all that came, and is left out.
+    pub fn skip(&mut self, seq: SeqNo) {
         self.in_last = seq;
+        self.recorded(seq).drop(seq);
+    }
+
+    /// A frame begins at `seq` that is left out; with `picture`, so is the id of its picture.
+    pub fn skip_frame(&mut self, seq: SeqNo, frame: FrameKey, picture: bool) {
+        self.skip(seq);
         let record = self.recorded(seq);
-        record.drop(seq);
-        if let Some(id) = picture {
-            record.remove_picture(seq, id);
+        record.note_frame(frame);
+        if picture {
+            record.remove_picture(seq);
         }
     }
 
     /// Of `gap` packets that are missing behind the furthest one, some at the begin and at the end are known to be left out.
     pub fn skip_missing(&mut self, gap: u64, head: u64, tail: u64) {
         let before = self.in_last;
-        (1..=head.min(MAX_MISSING)).for_each(|n| self.skip(before.plus(n), None));
-        (gap - tail + 1..=gap).for_each(|n| self.skip(before.plus(n), None));
+        (1..=head.min(MAX_MISSING)).for_each(|n| self.skip(before.plus(n)));
+        (gap - tail + 1..=gap).for_each(|n| self.skip(before.plus(n)));
     }
 
-    /// A number was kept for `seq`, and there is nothing of use to be sent by it.
-    pub fn fill(&mut self, seq: SeqNo) {
-        self.recorded(seq).fill(seq);
+    /// A number is kept for `seq`, which is of no use: it is given back, unless packets behind it were sent already. Then the number is to
+    /// be filled: true.
+    pub fn fill(&mut self, seq: SeqNo, frame: FrameKey) -> bool {
+        let filled = seq < self.sent_last;
+        let record = self.recorded(seq);
+        record.note_frame(frame);
+        if filled {
+            record.fill(seq)
+        } else {
+            record.drop(seq)
+        }
+        filled
+    }
+
+    /// A number was kept for `seq`, and it is sent.
+    pub fn sent(&mut self, seq: SeqNo) {
+        self.sent_last = self.sent_last.max(seq);
     }
 
     /// `seq` ends its picture in the slot.
@@ -129,9 +149,14 @@ impl Run {
         self.recorded(seq).mark(seq);
     }
 
-    /// Whether the picture of this id was left out, of late.
-    pub fn has_removed(&self, id: u16) -> bool {
-        self.record.as_ref().is_some_and(|r| r.has_removed(id))
+    /// Whether this frame was left out, of late.
+    pub fn has_left_out(&self, frame: FrameKey) -> bool {
+        self.record.as_ref().is_some_and(|r| r.has_noted(frame))
+    }
+
+    #[cfg(test)]
+    pub fn is_recorded(&self) -> bool {
+        self.record.is_some()
     }
 
     /// Nothing new will come of it.
@@ -156,6 +181,7 @@ impl Run {
         if let Some(base) = record.reach(self.in_last) {
             (self.in_first, self.out_first) = (base.first, base.out);
         }
+        record.reach_back(seq);
         record
     }
 

@@ -29,7 +29,7 @@ impl Room {
             engine::Event::Quality { peer, score, why, .. } => self.quality_came(peer, score, why),
             engine::Event::Speakers { speakers, .. } => self.heard_speakers(at, &speakers),
             engine::Event::Stats { peer, token, stats, .. } => self.stats_came(peer, token, *stats),
-            engine::Event::Explained { .. } => {}
+            engine::Event::Explained { peer, token, log, .. } => self.explained(peer, token, *log),
             engine::Event::RoomFailed { .. } => self.dissolve("media failed", None, 4500),
         }
     }

@@ -2,7 +2,8 @@
 //! No I/O and no clock: `signal` runs one task for each room around it, so a panic ends one room and no other.
 //!
 //! Read `Room` first, then follow a request (`requests`), what it changes (`membership`, `negotiation`), and what follows
-//! from it for the slots (`subscriptions`, and `slots` for the rules).
+//! from it for the slots (`subscriptions`, and `slots` for the rules), for what viewers are told of it (`states`), and for what
+//! publishers are asked to send (`demand`).
 pub mod api;
 pub mod messages;
 pub mod settings;

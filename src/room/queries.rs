@@ -11,6 +11,7 @@ use super::timers::Timer;
 use super::{At, Room};
 use crate::engine::Command;
 use crate::engine::api::{Limit, PeerStats, SlotState};
+use crate::engine::explain::DecisionLog;
 use crate::ids::{ParticipantId, PeerId};
 use crate::rtp::Kind;
 use serde::Serialize;
@@ -26,8 +27,15 @@ pub(super) struct Query {
     participant: ParticipantId,
     asker: Asker,
     /// What has not been answered yet.
-    waiting: Vec<(PeerId, Pc)>,
+    waiting: Vec<(PeerId, Awaited)>,
     stats: Stats,
+    log: DecisionLog,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Stats(Pc),
+    Log,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -42,12 +50,13 @@ impl Room {
     /// The request `stats`.
     pub(super) fn stats(&mut self, at: At, id: ParticipantId, request: u64) -> Result<Reply, ApiError> {
         let Some(participant) = self.participants.get(&id) else { return super::requests::now(Stats::default()) };
-        let peers = [Pc::Pub, Pc::Sub].into_iter().filter_map(|pc| Some((participant.link(pc).peer?, pc)));
+        let peers =
+            [Pc::Pub, Pc::Sub].into_iter().filter_map(|pc| Some((participant.link(pc).peer?, Awaited::Stats(pc))));
         let waiting: Vec<_> = peers.collect();
         if waiting.is_empty() {
             return super::requests::now(Stats::default());
         }
-        self.query(at, Query { participant: id, asker: Asker::Request(request), waiting, stats: Stats::default() });
+        self.query(at, id, Asker::Request(request), waiting);
         Ok(Reply::Later)
     }
 
@@ -61,29 +70,48 @@ impl Room {
         let id = self.find_participant(name).ok_or_else(|| missing("there is no such participant"))?;
         let peer = self.participants.get(&id).and_then(|p| p.link(Pc::Sub).peer);
         let peer = peer.ok_or_else(|| missing("it receives nothing: it has no `sub` connection"))?;
-        let waiting = vec![(peer, Pc::Sub)];
-        self.query(at, Query { participant: id, asker: Asker::Http(http), waiting, stats: Stats::default() });
+        self.query(at, id, Asker::Http(http), vec![(peer, Awaited::Stats(Pc::Sub)), (peer, Awaited::Log)]);
         Ok(None)
     }
 
-    fn query(&mut self, at: At, query: Query) {
+    fn query(&mut self, at: At, participant: ParticipantId, asker: Asker, waiting: Vec<(PeerId, Awaited)>) {
         self.last_query += 1;
         let token = self.last_query;
-        for (peer, _) in &query.waiting {
-            self.command(Command::Stats { peer: *peer, token });
+        for &(peer, awaited) in &waiting {
+            self.command(match awaited {
+                Awaited::Stats(_) => Command::Stats { peer, token },
+                Awaited::Log => Command::Explain { peer, token },
+            });
         }
-        self.queries.insert(token, query);
+        let (stats, log) = (Stats::default(), DecisionLog::default());
+        self.queries.insert(token, Query { participant, asker, waiting, stats, log });
         self.timers.arm(Timer::Query(token), at.now + WITHIN);
     }
 
     pub(super) fn stats_came(&mut self, peer: PeerId, token: u64, stats: PeerStats) {
         let Some(query) = self.queries.get_mut(&token) else { return };
-        let Some(at) = query.waiting.iter().position(|(p, _)| *p == peer) else { return };
-        match query.waiting.swap_remove(at).1 {
-            Pc::Pub => query.stats.publish = Some(stats),
-            Pc::Sub => query.stats.subscribe = Some(stats),
+        for pc in [Pc::Pub, Pc::Sub] {
+            if query.is_answered(peer, Awaited::Stats(pc)) {
+                match pc {
+                    Pc::Pub => query.stats.publish = Some(stats),
+                    Pc::Sub => query.stats.subscribe = Some(stats),
+                }
+                break;
+            }
         }
-        if query.waiting.is_empty() {
+        self.review_query(token);
+    }
+
+    pub(super) fn explained(&mut self, peer: PeerId, token: u64, log: DecisionLog) {
+        let Some(query) = self.queries.get_mut(&token) else { return };
+        if query.is_answered(peer, Awaited::Log) {
+            query.log = log;
+        }
+        self.review_query(token);
+    }
+
+    fn review_query(&mut self, token: u64) {
+        if self.queries.get(&token).is_some_and(|query| query.waiting.is_empty()) {
             self.finish_query(token);
         }
     }
@@ -91,13 +119,13 @@ impl Room {
     /// Everything was answered, or the engine did not answer in time.
     pub(super) fn finish_query(&mut self, token: u64) {
         self.timers.disarm(Timer::Query(token));
-        let Some(Query { participant, asker, waiting, stats }) = self.queries.remove(&token) else { return };
+        let Some(Query { participant, asker, waiting, stats, log }) = self.queries.remove(&token) else { return };
         let late = || ApiError::retry(ErrorCode::Unavailable, "the media engine did not answer in time", 1000);
         let result = if waiting.is_empty() { Ok(stats) } else { Err(late()) };
         match asker {
             Asker::Request(request) => self.answer(participant, request, &result, None),
             Asker::Http(http) => {
-                let result = result.and_then(|stats| shown(&self.decisions(participant, stats)));
+                let result = result.and_then(|stats| shown(&self.decisions(participant, stats, log)));
                 let response = result.unwrap_or_else(HttpResponse::Failed);
                 self.out.push_back(Output::Http { http, response });
             }
@@ -123,14 +151,24 @@ impl Room {
         }
     }
 
-    fn decisions(&self, id: ParticipantId, stats: Stats) -> Decisions {
+    fn decisions(&self, id: ParticipantId, stats: Stats, log: DecisionLog) -> Decisions {
         let slots = self.participants.get(&id).map(|p| &p.subscriber.slots);
         let of = |kind| slots.into_iter().flat_map(move |s| s.of(kind)).filter_map(move |s| slot_decision(kind, s));
         Decisions {
             participant: id.to_string(),
             stats: stats.subscribe.unwrap_or_default(),
             slots: of(Kind::Audio).chain(of(Kind::Video)).collect(),
+            log,
         }
+    }
+}
+
+impl Query {
+    /// Whether this was waited for. It is no longer.
+    fn is_answered(&mut self, peer: PeerId, awaited: Awaited) -> bool {
+        let before = self.waiting.len();
+        self.waiting.retain(|waiting| *waiting != (peer, awaited));
+        self.waiting.len() < before
     }
 }
 

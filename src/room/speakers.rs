@@ -14,9 +14,9 @@ const DWELL: Duration = Duration::from_millis(1500);
 pub(super) struct Speakers {
     /// Everybody who has published, the most recently heard first; those who never spoke follow in the order of their
     /// joining, which is that of their ids.
+    recency: Vec<ParticipantId>,
+    /// The order that holds: `recency` as it was a while ago.
     order: Vec<ParticipantId>,
-    /// The order that holds: it was the true one a while ago.
-    held: Vec<ParticipantId>,
     held_since: Option<Instant>,
     /// Who is active now, and since when.
     active: FxHashMap<ParticipantId, Instant>,
@@ -31,7 +31,7 @@ pub(super) struct Speakers {
 impl Speakers {
     /// The order that holds.
     pub fn order(&self) -> &[ParticipantId] {
-        &self.held
+        &self.order
     }
     pub fn has_spoken(&self, participant: ParticipantId) -> bool {
         self.heard.contains(&participant)
@@ -58,11 +58,11 @@ impl Speakers {
 
     /// Somebody publishes, for the first time or again.
     pub fn join(&mut self, participant: ParticipantId) {
-        if self.order.contains(&participant) {
+        if self.recency.contains(&participant) {
             return;
         }
         let heard = &self.heard;
-        for order in [&mut self.order, &mut self.held] {
+        for order in [&mut self.recency, &mut self.order] {
             let silent_after = |p: &ParticipantId| !heard.contains(p) && *p > participant;
             let at = order.iter().position(silent_after).unwrap_or(order.len());
             order.insert(at, participant);
@@ -71,8 +71,8 @@ impl Speakers {
 
     /// Whether what was told is no longer true: the one who left was speaking.
     pub fn leave(&mut self, participant: ParticipantId) -> bool {
+        self.recency.retain(|p| *p != participant);
         self.order.retain(|p| *p != participant);
-        self.held.retain(|p| *p != participant);
         self.heard.remove(&participant);
         self.active.remove(&participant);
         let name = participant.to_string();
@@ -97,13 +97,13 @@ impl Speakers {
     /// spoke for the first time.
     pub fn reorder(&mut self, now: Instant) -> bool {
         let counts = |p: &ParticipantId| self.active.get(p).is_some_and(|since| now >= *since + SUSTAINED);
-        let (front, back): (Vec<_>, Vec<_>) = self.order.iter().copied().partition(counts);
+        let (front, back): (Vec<_>, Vec<_>) = self.recency.iter().copied().partition(counts);
         let heard = self.heard.len();
         self.heard.extend(&front);
-        self.order = front.into_iter().chain(back).collect();
-        let moves = self.order != self.held && self.held_until().is_none_or(|until| until <= now);
+        self.recency = front.into_iter().chain(back).collect();
+        let moves = self.recency != self.order && self.held_until().is_none_or(|until| until <= now);
         if moves {
-            self.held.clone_from(&self.order);
+            self.order.clone_from(&self.recency);
             self.held_since = Some(now);
         }
         moves || heard != self.heard.len()
@@ -116,7 +116,7 @@ impl Speakers {
     /// When the next of the active will have been so for long enough, or another order may hold.
     pub fn next_reorder(&self, now: Instant) -> Option<Instant> {
         let counts = self.active.values().map(|since| *since + SUSTAINED);
-        let moves = self.held_until().filter(|_| self.order != self.held);
+        let moves = self.held_until().filter(|_| self.recency != self.order);
         counts.chain(moves).filter(|at| *at > now).min()
     }
 }

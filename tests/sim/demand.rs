@@ -70,7 +70,7 @@ fn what_does_not_fit_is_paused_and_comes_back() {
         let state = sim.state(viewer, *n, "0").expect("it is told");
         assert_eq!((&state["state"], &state["why"]), (&json!("paused"), &json!("bandwidth")), "{state}");
         let bits = |key: &str| state[key].as_u64().unwrap_or_default();
-        assert!(bits("needBps") > bits("haveBps") && bits("needBps") < 400_000, "{state}");
+        assert!(bits("needBps") >= bits("haveBps") && bits("needBps") < 400_000, "{state}");
     }
     let queueing = sim.clients[viewer].down.queueing(sim.now - secs(10));
     assert!(queueing.p95 < ms(150), "{queueing:?}");
@@ -143,8 +143,7 @@ fn make(sim: &mut Sim, encodings: &[&str]) {
 fn what_is_offered_and_not_sent_is_not_waited_for() {
     for seed in [830, 831, 832] {
         let mut sim = Sim::new(seed);
-        sim.join_to_publish(&[camera()]);
-        make(&mut sim, &["q", "h"]);
+        sim.join_to_publish(&[camera().without("f")]);
         let viewer = sim.join(&[]);
         let shows = |encoding: u8| move |sim: &Sim| sim.shown(viewer, 0, "0").is_some_and(|s| s.encoding == encoding);
         sim.run_until(secs(3), "the best that there is", shows(1));

@@ -198,13 +198,14 @@ fn a_path_becomes_narrow_and_wide_again() {
             let since = sim.now;
             sim.narrow(viewer, Narrow { kbps: 600, ..wide });
             sim.run(secs(15));
-            let jam = sim.clients[viewer].down.last_jam(ms(150)).filter(|at| *at >= since);
-            let over = jam.map_or(Duration::ZERO, |at| at - since);
+            let recovery = sim.clients[viewer].down.recovery(since, secs(15));
             let queueing = sim.clients[viewer].down.queueing(since + secs(5));
             let rate = sim.rate_during(viewer, secs(10));
             let share = rate / best_fitting(600_000);
-            println!("  narrow: over-use for {over:?}; then {queueing:?}, {share:.2} of the best that fits");
-            assert!(over <= secs(2), "over-use for {over:?}");
+            println!("  narrow: {recovery:?}; then {queueing:?}, {share:.2} of the best that fits");
+            let profile = || sim.clients[viewer].down.profile(since, secs(10));
+            let (over_use, drained) = (recovery.over_use, recovery.drained);
+            assert!(over_use <= secs(2) && drained <= secs(3), "{recovery:?}: {:?}", profile());
             assert!(queueing.p95 < ms(150), "{queueing:?}");
             assert!(share >= 0.85, "{share}");
             sim.narrow(viewer, wide);

@@ -25,8 +25,8 @@ fn fits(shown: Shown, height: u16, fps: Option<u8>) -> bool {
         _ => 2,
     };
     let temporal = match fps {
-        Some(..=7) => 0,
-        Some(..=13) => 1,
+        Some(..=6) => 0,
+        Some(..=12) => 1,
         _ => 2,
     };
     // Simulcast has its sizes in encodings, SVC in spatial layers.
@@ -46,7 +46,7 @@ fn switch(seed: u64, camera: TrackConfig) -> u128 {
     let (mut last, mut slowest) = ((0, None), 0);
     for _ in 0..SWITCHES {
         let wish = loop {
-            let fps = [None, None, Some(7), Some(13)][rng.random_range(0..4)];
+            let fps = [None, None, Some(6), Some(12)][rng.random_range(0..4)];
             let wish = ([180, 360, 720][rng.random_range(0..3)], fps);
             if wish != last {
                 break wish;
@@ -61,8 +61,14 @@ fn switch(seed: u64, camera: TrackConfig) -> u128 {
         }
         sim.with(viewer, |p, _| p.request("view", json!({"tracks": {track: view}})));
         let right = |sim: &Sim| sim.shown(viewer, 0, "0").is_some_and(|shown| fits(shown, height, fps));
-        let took = sim.run_until(secs(5), &format!("{name}: {height} lines at {fps:?}"), right);
-        slowest = slowest.max(took.as_millis());
+        let asked = sim.now;
+        // What is right for a moment, while layers change, does not count.
+        while !right(&sim) {
+            sim.run_until(secs(5), &format!("{name}: {height} lines at {fps:?}"), right);
+            slowest = slowest.max((sim.now - asked).as_millis());
+            sim.run(ms(400));
+            assert!(sim.now - asked < secs(6), "{name}: {height} lines at {fps:?}: {:?}", sim.shown(viewer, 0, "0"));
+        }
         sim.run(ms([100, 700, 1_500, 7_000][rng.random_range(0..4)]));
         assert!(right(&sim), "{name}: {height} lines at {fps:?} do not stay: {:?}", sim.shown(viewer, 0, "0"));
     }
@@ -71,8 +77,13 @@ fn switch(seed: u64, camera: TrackConfig) -> u128 {
     sim.assert_no_holes(viewer);
     let slot = sim.slot(viewer, 0, "0").expect("a slot");
     let stats = &slot.viewer().expect("video").stats;
-    assert_eq!((stats.broken, stats.cut), (0, 0), "{name}: {stats:?}");
-    println!("{name}: the slowest of {SWITCHES} changes took {slowest} ms; {} fillers", slot.stats.fillers);
+    assert_eq!(stats.broken, 0, "{name}: {stats:?}");
+    // A keyframe that comes between two packets of another encoding's frame ends that frame: it is not shown.
+    assert!(stats.cut <= stats.layer_switches / 2, "{name}: {stats:?}");
+    let (cut, longest, fillers) = (stats.cut, stats.longest_freeze_ms, slot.stats.fillers);
+    println!(
+        "{name}: {SWITCHES} changes, the slowest after {slowest} ms; {cut} frames cut short, {longest} ms without a frame, {fillers} fillers"
+    );
     slowest
 }
 

@@ -109,10 +109,38 @@ impl Link {
         let lost = (noted.len() - waits.len()) as f64 / noted.len().max(1) as f64;
         Queueing { p95, lost }
     }
+}
 
-    /// When a datagram last waited longer than `most`, or found no room.
-    pub fn last_jam(&self, most: Duration) -> Option<Instant> {
-        let jammed = |wait: &Option<Duration>| wait.is_none_or(|wait| wait > most);
-        self.queued.iter().flatten().rev().find(|(_, wait)| jammed(wait)).map(|(at, _)| *at)
+/// A quarter of a second.
+const QUARTER: Duration = Duration::from_millis(250);
+
+/// How a path that became narrow got over it.
+#[derive(Clone, Copy, Debug)]
+pub struct Recovery {
+    /// More was sent than it carries: datagrams found no room.
+    pub over_use: Duration,
+    /// From when on nothing waited longer than 150 ms, for a second.
+    pub drained: Duration,
+}
+
+impl Link {
+    /// The longest wait of each quarter of a second; `None` where datagrams found no room.
+    pub fn profile(&self, since: Instant, time: Duration) -> Vec<Option<Duration>> {
+        let mut all = vec![Some(Duration::ZERO); (time.as_millis() / QUARTER.as_millis()) as usize];
+        for (at, wait) in self.queued.iter().flatten().filter(|(at, _)| *at >= since) {
+            let quarter = ((*at - since).as_millis() / QUARTER.as_millis()) as usize;
+            if let Some(longest) = all.get_mut(quarter) {
+                *longest = longest.zip(*wait).map(|(longest, wait)| longest.max(wait));
+            }
+        }
+        all
+    }
+
+    pub fn recovery(&self, since: Instant, time: Duration) -> Recovery {
+        let profile = self.profile(since, time);
+        let short = |wait: &Option<Duration>| wait.is_some_and(|wait| wait < Duration::from_millis(150));
+        let lost = profile.iter().rposition(Option::is_none).map_or(0, |last| last + 1);
+        let drained = profile.windows(4).position(|second| second.iter().all(short)).unwrap_or(profile.len());
+        Recovery { over_use: QUARTER * lost as u32, drained: QUARTER * drained as u32 }
     }
 }

@@ -12,7 +12,7 @@ use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomLimits, Ro
 use exedra::rtp::header::{Datagram, classify};
 use loadtest::client::participant::Pc;
 use loadtest::client::subscriber::Slot;
-use loadtest::client::video::{Shown, Viewer};
+use loadtest::client::video::Shown;
 use loadtest::client::{Epoch, Feedback, Participant, Settings, TrackConfig};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -148,6 +148,23 @@ impl Drop for Sim {
             for reason in DropReason::ALL {
                 if self.dropped(*reason) > 0 {
                     eprintln!("  dropped {reason}: {}", self.dropped(*reason));
+                }
+            }
+            for client in self.clients.iter().take(6) {
+                let faults = client.participant.faults();
+                faults.iter().take(2).for_each(|fault| eprintln!("  {fault}"));
+                let slots = client.participant.subscriber.iter().flat_map(|s| &s.slots);
+                for (slot, viewer) in
+                    slots.filter_map(|s| Some((s, s.viewer()?))).filter(|(s, _)| s.track.is_some()).take(3)
+                {
+                    let heard = client.participant.heard.iter().rev().filter(|h| h.kind == "track.state");
+                    let told = heard.map(|h| &h.data).find(|data| data["track"].as_str() == slot.track.as_deref());
+                    let told = told.map(ToString::to_string);
+                    let (name, shown) = (&client.participant.settings.name, viewer.shown());
+                    eprintln!("  {name}: {:?} is {told:?} and shows {shown:?}, {:?}", slot.track, viewer.stats);
+                }
+                if std::env::var_os("SIM_TOLD").is_some() {
+                    self.told(client.participant.settings.id as usize).iter().for_each(|line| eprintln!("  {line}"));
                 }
             }
         }
@@ -653,8 +670,10 @@ impl Sim {
 
     /// Which layers of it `viewer` sees.
     pub fn shown(&self, viewer: usize, publisher: usize, mid: &str) -> Option<Shown> {
-        let fresh = self.sees(viewer, publisher, mid);
-        self.slot(viewer, publisher, mid).and_then(|s| s.viewer()).filter(|_| fresh).and_then(Viewer::shown)
+        let viewer = self.slot(viewer, publisher, mid).and_then(|s| s.viewer())?;
+        // The lowest temporal layer alone may have few frames.
+        let fresh = viewer.last().is_some_and(|l| l.tag.publisher == publisher as u32 && l.at + ms(400) > self.now);
+        viewer.shown().filter(|_| fresh)
     }
 
     /// The last `track.state` that `viewer` was told of a track.
@@ -684,6 +703,12 @@ impl Sim {
         for slot in self.client(client).subscriber.iter().flat_map(|s| &s.slots) {
             assert_eq!(slot.ledger.lost_for_good(), 0, "client {client}, slot {}: numbers that nobody used", slot.mid);
         }
+    }
+
+    /// What a client was told of its tracks, with the time, for whoever looks into a failure.
+    pub fn told(&self, client: usize) -> Vec<String> {
+        let heard = self.client(client).heard.iter().filter(|h| h.kind == "track.state");
+        heard.map(|h| format!("{:?}: {}", h.at - self.start, h.data)).collect()
     }
 
     /// All slots of everybody.

@@ -451,7 +451,7 @@ impl Stream {
         Self {
             config: config.clone(),
             wanted: true,
-            made: true,
+            made: config.made,
             ssrc: Ssrc(rng.random()),
             rtx: (track.kind == Kind::Video && track.rtx).then(|| Ssrc(rng.random())),
             next: SeqNo(first.into()),
@@ -549,6 +549,7 @@ impl Stream {
             }
         };
         let first_sent = *self.first_sent.get_or_insert(now);
+        let pace = config.pace / u32::from(config.layering.spatial);
         let frame = Pending {
             track: usize::from(tag.track),
             stream: usize::from(tag.encoding),
@@ -560,8 +561,9 @@ impl Stream {
             pictures: (self.picture_id, self.tl0_pic_idx),
             ends_picture: spatial + 1 == config.layering.spatial,
             labelled: tag.keyframe || now.saturating_duration_since(first_sent) < LABELLED,
-            due: now,
-            gap: config.pace / u32::from(tag.parts),
+            // One layer after the other.
+            due: now + pace * u32::from(spatial),
+            gap: pace / u32::from(tag.parts),
         };
         self.parts = tag.parts;
         self.frame = self.frame.wrapping_add(1);

@@ -52,6 +52,8 @@ pub struct EncodingConfig {
     pub frame_bytes: usize,
     /// Width and height (of the top spatial layer), as keyframes tell them.
     pub size: (u16, u16),
+    /// The encoder makes it; else it is offered, and never sent.
+    pub made: bool,
 }
 
 impl TrackConfig {
@@ -61,7 +63,7 @@ impl TrackConfig {
             kind: Kind::Audio,
             source: "microphone".into(),
             interval: ms(20),
-            encodings: vec![EncodingConfig { rid: None, frame_bytes: 80, size: SIZE }],
+            encodings: vec![EncodingConfig { rid: None, frame_bytes: 80, size: SIZE, made: true }],
             first_sequence: None,
             level: 30,
             mtu: MTU,
@@ -81,7 +83,7 @@ impl TrackConfig {
             kind: Kind::Video,
             source: "camera".into(),
             interval: ms(50),
-            encodings: vec![EncodingConfig { rid: None, frame_bytes, size: SIZE }],
+            encodings: vec![EncodingConfig { rid: None, frame_bytes, size: SIZE, made: true }],
             ..Self::microphone()
         }
     }
@@ -93,9 +95,16 @@ impl TrackConfig {
                 rid: Some((*rid).into()),
                 frame_bytes: *frame_bytes,
                 size: (SIZE.0 >> shift, SIZE.1 >> shift),
+                made: true,
             }
         };
         Self { encodings: encodings.iter().enumerate().map(encoding).collect(), ..Self::camera(0) }
+    }
+    /// Offers an encoding that it does not send.
+    pub fn without(mut self, rid: &str) -> Self {
+        let named = |e: &&mut EncodingConfig| e.rid.as_deref() == Some(rid);
+        self.encodings.iter_mut().filter(named).for_each(|e| e.made = false);
+        self
     }
     pub fn source(mut self, source: &str) -> Self {
         self.source = source.into();

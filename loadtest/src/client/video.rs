@@ -111,8 +111,9 @@ pub struct Viewer {
     last: Option<Decoded>,
     /// Frames decoded since the last keyframe: of one source.
     decoded: VecDeque<u32>,
-    /// The temporal layers of the last pictures of the source.
+    /// The temporal and the highest spatial layers of the last pictures of the source.
     temporals: [u8; 8],
+    spatials: [u8; 2],
     /// The highest spatial layer since the last keyframe.
     tallest: u8,
     /// Something was lost on the way since then, so that frames may refer to it.
@@ -142,6 +143,7 @@ impl Default for Viewer {
             last: None,
             decoded: VecDeque::new(),
             temporals: [0; 8],
+            spatials: [0; 2],
             tallest: 0,
             damaged: false,
             lost_base: false,
@@ -196,8 +198,10 @@ impl Viewer {
     /// Which layers the last pictures were of.
     pub fn shown(&self) -> Option<Shown> {
         let tag = self.last?.tag;
+        // Of a picture that is not complete yet, the upper layers are still to come.
+        let spatial = self.spatials.into_iter().max().unwrap_or_default();
         let temporal = self.temporals.into_iter().max().unwrap_or_default();
-        Some(Shown { encoding: tag.encoding, spatial: tag.spatial, temporal })
+        Some(Shown { encoding: tag.encoding, spatial, temporal })
     }
 
     /// The last frame decoded.
@@ -320,7 +324,7 @@ impl Viewer {
             self.stats.switches += u64::from(!same_track);
             self.stats.layer_switches += u64::from(same_track && last.tag.encoding != tag.encoding);
             if !last.tag.same_source(&tag) {
-                self.temporals = [0; 8];
+                (self.temporals, self.spatials) = ([0; 8], [0; 2]);
             }
         }
         if tag.keyframe {
@@ -338,8 +342,10 @@ impl Viewer {
         self.decoded.push_back(tag.frame);
         if self.last.is_none_or(|last| last.tag.picture != tag.picture) {
             self.temporals.rotate_left(1);
+            self.spatials = [self.spatials[1], 0];
         }
         self.temporals[7] = tag.temporal;
+        self.spatials[1] = tag.spatial;
         if let Some(since) = self.expected_since.replace(now) {
             // The publisher itself may send few frames.
             let interval = self.last.filter(|l| l.tag.same_source(&tag)).map_or(0, |l| {

@@ -253,7 +253,7 @@ impl Bandwidth {
     pub fn handle_timeout(&mut self, now: Instant) {
         let now = self.micros(now);
         if let Some(outcome) = self.prober.handle_timeout(now) {
-            self.control.handle_probe(now, outcome);
+            self.control.handle_probe(now, self.history.next(), outcome);
         }
         if self.silent_at().is_some_and(|at| at <= now) {
             self.last_step = now;
@@ -372,7 +372,7 @@ impl Bandwidth {
             if outcome.is_some_and(|o| o.saturated) {
                 self.pairs.handle_limit();
             }
-            self.control.handle_probe(now, outcome);
+            self.control.handle_probe(now, self.history.next(), outcome);
         }
         self.start_probe(now);
     }

@@ -1,6 +1,7 @@
 //! What operators see: the answers of `/v1/admin`.
 use super::{Layer, Participant, Quality, Room, Track, Why};
 use crate::engine::api::PeerStats;
+use crate::engine::explain::DecisionLog;
 use crate::rtp::Kind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,6 +76,8 @@ pub struct Decisions {
     pub stats: PeerStats,
     /// Each slot that shows something.
     pub slots: Vec<SlotDecision>,
+    /// The engine's last decisions, oldest first, with what they were made from.
+    pub log: DecisionLog,
 }
 
 /// What a slot shows, how it is looked at, and what keeps it from more.

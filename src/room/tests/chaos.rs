@@ -226,6 +226,10 @@ impl Chaos {
                 let rids = names.into_iter().map(|n| Rid::try_from(n).expect("a rid")).collect();
                 engine::Event::TrackWanted { room, track, rids }
             }
+            11 => match self.world.engine.questions.pop() {
+                Some((peer, token)) => engine::Event::Explained { room, peer, token, log: Box::default() },
+                None => engine::Event::Explained { room, peer, token: 77, log: Box::default() },
+            },
             10 => {
                 let (score, why) =
                     [(5, QualityWhy::Good), (9, QualityWhy::Good), (3, QualityWhy::Loss), (0, QualityWhy::Silence)]
@@ -261,7 +265,9 @@ impl Chaos {
         let kind = [HttpKind::Whip, HttpKind::Whep][self.pick(2)];
         let at = self.pick(self.resources.len() + 1);
         let (known, resource) = self.resources.get(at).cloned().unwrap_or((kind, "unknown".into()));
-        let request = match self.pick(4) {
+        let request = match self.pick(6) {
+            4 => HttpRequest::Inspect(Inspect::Room),
+            5 => HttpRequest::Inspect(Inspect::Decisions { participant: format!("p{}", self.pick(20)) }),
             0 => HttpRequest::Delete { kind: known, resource },
             1 => {
                 let fragment = format!("a=ice-ufrag:u{:04}\r\na=ice-pwd:zyxwvutsrqponmlkjihgfe\r\n", self.pick(99));

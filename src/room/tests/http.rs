@@ -3,6 +3,7 @@ use super::world::{SIMULCAST, World, brief_of, claims, offer, slots_offer};
 use super::*;
 use crate::engine;
 use crate::engine::api::{ChosenLayer, Limit, PeerFailure, PeerStats, SlotReport, SlotState};
+use crate::engine::explain::{Decision, DecisionLog, What};
 use crate::room::messages::{Door, ErrorCode, RoomReport};
 use serde_json::{Value, json};
 
@@ -215,6 +216,7 @@ fn an_operator_sees_why_or_that_nobody_answers() {
     engine_answers(&mut world);
     let decisions = shown(answered(&mut world).expect("an answer"));
     assert_eq!(decisions["stats"]["bytesOut"], 77);
+    assert_eq!(decisions["log"]["entries"][0]["atMs"], 5);
     assert_eq!(
         decisions["slots"][1],
         json!({
@@ -239,5 +241,13 @@ fn engine_answers(world: &mut World) {
     for (peer, token) in std::mem::take(&mut world.engine.stats) {
         let stats = Box::new(PeerStats { bytes_out: 77, ..PeerStats::default() });
         world.event(engine::Event::Stats { room: RoomId(7), peer, token, stats });
+    }
+    for (peer, token) in std::mem::take(&mut world.engine.questions) {
+        let what = What::Probe { estimate_bps: 400_000, wanted_bps: 700_000 };
+        let log = Box::new(DecisionLog { entries: vec![Decision { at_ms: 5, what }], allocations: vec![] });
+        // What nobody asked changes nothing.
+        world.event(engine::Event::Explained { room: RoomId(7), peer, token: token + 1, log: log.clone() });
+        world.event(engine::Event::Explained { room: RoomId(7), peer, token, log: log.clone() });
+        world.event(engine::Event::Explained { room: RoomId(7), peer, token, log });
     }
 }

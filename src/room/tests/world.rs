@@ -28,6 +28,8 @@ pub struct Engine {
     pub wishes: BTreeMap<(PeerId, String), Wish>,
     pub muted: BTreeSet<TrackId>,
     pub stats: Vec<(PeerId, u64)>,
+    /// Of `Explain`.
+    pub questions: Vec<(PeerId, u64)>,
     /// In order, as text.
     pub log: Vec<String>,
 }
@@ -295,7 +297,7 @@ impl Engine {
                     self.wishes.remove(&key);
                 }
             }
-            Command::Explain { .. } => {}
+            Command::Explain { peer, token } => self.questions.push((peer, token)),
             Command::Stats { peer, token } => self.stats.push((peer, token)),
             Command::Mirror { .. } | Command::Relay { .. } => panic!("a room knows no shards: {command:?}"),
         }
