@@ -150,19 +150,6 @@ impl Engine {
             let path = Path { budget_bps, untested: !allocation.tested, audio_bps, calm: allocation.calm };
             let outcome = allocation::allocate(at_ms, &path, &board.slots, &board.layers, &mut board.scratch);
             allocation.log.note_allocation(at_ms, &path, &board, &outcome);
-            if std::env::var("DBG").is_ok() {
-                eprintln!(
-                    "ALLOC peer {index} at {at_ms} path {path:?} cur {:?} -> {:?} layers {:?} out {outcome:?} est {:?}",
-                    board.slots.iter().map(|s| s.current).collect::<Vec<_>>(),
-                    board.scratch.choices().iter().map(|c| (c.layer, c.memory)).collect::<Vec<_>>(),
-                    board
-                        .layers
-                        .iter()
-                        .map(|l| (l.encoding, l.spatial, l.temporal, l.bps / 1000, l.height))
-                        .collect::<Vec<_>>(),
-                    outgoing.bandwidth.estimate()
-                );
-            }
             (allocation.calm, allocation.budget_bps, allocation.outcome) = (outcome.calm, budget_bps, outcome);
             allocation.ran_at = Some(now);
             outgoing.set_goal(now, &outcome);
