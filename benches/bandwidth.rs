@@ -4,7 +4,7 @@
 #[path = "../tests/paths/mod.rs"]
 mod paths;
 
-use paths::measure::{self, SETTLED, STEP, path, run, scenario};
+use paths::measure::{self, SETTLED, STEADY_AFTER, STEP, path, run, scenario};
 use paths::world::World;
 
 const CAPACITIES: [f64; 9] = [300e3, 450e3, 600e3, 1e6, 1.5e6, 2e6, 3e6, 5e6, 10e6];
@@ -72,12 +72,12 @@ fn steps() -> usize {
         for rtt in RTTS {
             for buffer in BUFFERS {
                 for loss in [0.0, 0.03] {
-                    let mut s = scenario(path(high, rtt, buffer, loss), 60.0);
-                    s.steps = vec![(STEP, low), (2.0 * STEP, high)];
+                    let mut s = scenario(path(high, rtt, buffer, loss), 75.0);
+                    s.steps = vec![(STEP, low), (STEP + 30.0, high)];
                     let w = run(s);
-                    let (over, rise) = (measure::over_use(&w, STEP, low), measure::rise(&w, 2.0 * STEP, high));
-                    let u = measure::utilisation(&w, STEP + 5.0, 2.0 * STEP, low);
-                    let q = w.viewers[0].wait(STEP + 5.0, 2.0 * STEP, 0.95);
+                    let (over, rise) = (measure::over_use(&w, STEP, low), measure::rise(&w, STEP + 30.0, high));
+                    let u = measure::utilisation(&w, STEP + STEADY_AFTER, STEP + 30.0, low);
+                    let q = w.viewers[0].wait(STEP + STEADY_AFTER, STEP + 30.0, 0.95);
                     let bad = over > 2.0 || rise > 10.0 || q > 0.15 || u < 0.85 && loss == 0.0;
                     missed += usize::from(bad);
                     if bad || std::env::var("ALL").is_ok() {
@@ -140,7 +140,7 @@ fn trace(args: &[f64]) {
     let bps = get(0, 3e6);
     let mut s = scenario(path(bps, get(1, 50.0) as u64, get(2, 200.0) as u64, get(3, 0.0)), get(5, 30.0));
     if get(4, 0.0) > 0.0 {
-        s.steps = vec![(STEP, get(4, 0.0)), (2.0 * STEP, bps)];
+        s.steps = vec![(STEP, get(4, 0.0)), (STEP + 30.0, bps)];
     }
     s.shape.burst = get(6, 0.0);
     s.shape.jitter = std::time::Duration::from_secs_f64(get(7, 0.0) / 1e3);

@@ -13,7 +13,7 @@ const GRID: Duration = Duration::from_millis(5);
 /// What may leave at once after a pause: so much of the rate.
 const BURST: Duration = Duration::from_millis(10);
 /// No packet is to wait longer: the rate is raised.
-const MAX_DELAY: Duration = Duration::from_millis(200);
+const MAX_DELAY: Duration = Duration::from_millis(300);
 /// Packets that may wait, of each class: beyond, it is not the path that is slow.
 const MAX_QUEUE: usize = 2048;
 /// Of the pacing rate, 2.5 times the estimate, retransmissions may have this share: a quarter of the estimate. Where losses are few

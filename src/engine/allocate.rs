@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Rates drift: with an estimate, the choice is looked at so often.
 const AGAIN: Duration = Duration::from_secs(1);
 /// An estimate that moves is followed at most so often, unless less than is sent.
-const FOLLOW: Duration = Duration::from_millis(100);
+const FOLLOW: Duration = Duration::from_millis(40);
 /// A change of the estimate below this share is followed with the next round.
 const MOVED: f64 = 0.03;
 
@@ -141,7 +141,7 @@ impl Engine {
 
     fn allocate(&mut self, now: Instant, index: usize) {
         let mut board = std::mem::take(&mut self.batch.board);
-        self.gather(index, &mut board);
+        self.gather(now, index, &mut board);
         let audio_bps = self.audio_bps(now, index);
         if let Some(outgoing) = self.peers[index].outgoing.as_deref_mut() {
             let budget_bps = outgoing.budget();
@@ -150,6 +150,19 @@ impl Engine {
             let path = Path { budget_bps, untested: !allocation.tested, audio_bps, calm: allocation.calm };
             let outcome = allocation::allocate(at_ms, &path, &board.slots, &board.layers, &mut board.scratch);
             allocation.log.note_allocation(at_ms, &path, &board, &outcome);
+            if std::env::var("DBG").is_ok() {
+                eprintln!(
+                    "ALLOC peer {index} at {at_ms} path {path:?} cur {:?} -> {:?} layers {:?} out {outcome:?} est {:?}",
+                    board.slots.iter().map(|s| s.current).collect::<Vec<_>>(),
+                    board.scratch.choices().iter().map(|c| (c.layer, c.memory)).collect::<Vec<_>>(),
+                    board
+                        .layers
+                        .iter()
+                        .map(|l| (l.encoding, l.spatial, l.temporal, l.bps / 1000, l.height))
+                        .collect::<Vec<_>>(),
+                    outgoing.bandwidth.estimate()
+                );
+            }
             (allocation.calm, allocation.budget_bps, allocation.outcome) = (outcome.calm, budget_bps, outcome);
             allocation.ran_at = Some(now);
             outgoing.set_goal(now, &outcome);
@@ -170,7 +183,7 @@ impl Engine {
     }
 
     /// Puts the peer's video slots on the board, with what there is for each.
-    fn gather(&mut self, index: usize, board: &mut Board) {
+    fn gather(&mut self, now: Instant, index: usize, board: &mut Board) {
         let Self { peers, tracks, streams, .. } = self;
         board.at.clear();
         board.slots.clear();
@@ -189,7 +202,7 @@ impl Engine {
                 }
                 comes = true;
                 if slot.takes(stream.codec) {
-                    meter.for_each_layer(encoding as u8, |layer, layers| {
+                    meter.for_each_layer(now, encoding as u8, |layer, layers| {
                         board.layers.push(layer);
                         board.targets.push(Target { stream: stream.key, layers });
                     });
@@ -282,11 +295,8 @@ impl Outgoing {
 
     /// Tells the estimator what its estimate is needed for.
     fn set_goal(&mut self, now: Instant, outcome: &Outcome) {
-        // To be of use, it has to grow beyond what is wanted by what a step up needs to spare.
-        let goal = match outcome.wanted_bps > outcome.allocated_bps {
-            true => (outcome.wanted_bps as f64 / allocation::RAISE_SHARE) as u64,
-            false => outcome.allocated_bps,
-        };
+        // It has to be known to carry more than is wanted, by what a step up needs to spare.
+        let goal = (outcome.wanted_bps as f64 / allocation::RAISE_SHARE) as u64;
         self.bandwidth.set_goal(now, outcome.allocated_bps, goal);
     }
 }

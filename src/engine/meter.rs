@@ -18,8 +18,9 @@ const KEYFRAME_WEIGHT: f32 = 0.1;
 const MISSED_FRAMES: u32 = 4;
 const LEAST_SILENCE: Duration = Duration::from_millis(400);
 const MOST_SILENCE: Duration = Duration::from_secs(2);
-/// Until a stream was measured: what encoders spend on a pixel, in bits a second, and on a picture of unknown size.
-const USUAL_BITS: f64 = 2.1;
+/// When it can be said how much a stream is that has just begun; and until then, or until another shard says: what encoders spend on a pixel, in bits a second, and on a picture of unknown size.
+const SOON: Duration = Duration::from_millis(200);
+const USUAL_BITS: f64 = 1.5;
 const USUAL_BPS: u32 = 300_000;
 
 /// Kept for each video stream, here or mirrored.
@@ -156,12 +157,13 @@ impl Meter {
     }
 
     /// Hands out each layer, with the limit for it. The best one's limit lets everything pass, new layers as well.
-    pub fn for_each_layer(&self, encoding: u8, mut take: impl FnMut(Layer, LayerId)) {
+    pub fn for_each_layer(&self, now: Instant, encoding: u8, mut take: impl FnMut(Layer, LayerId)) {
         let present = self.layers();
         let row = |spatial: usize| present >> (spatial * TEMPORAL) & 0xf;
         if self.windows == 0 || present == 0 {
+            // (A stream that has just begun has one layer, as far as anybody knows.)
             let (width, height) = self.size().unwrap_or((0, 0));
-            let bps = self.guess(width, height);
+            let bps = self.guess(now, width, height);
             return take(Layer { encoding, width, height, bps, ..Layer::default() }, LayerId::TOP);
         }
         let best = (0..SPATIAL).rev().find(|s| row(*s) != 0).unwrap_or(0);
@@ -196,7 +198,12 @@ impl Meter {
         Top { spatial: highest(rows), temporal: highest((0..SPATIAL).fold(0, |bits, s| bits | row(s))) }
     }
 
-    fn guess(&self, width: u16, height: u16) -> u32 {
+    /// The bit rate of a stream that has just begun.
+    fn guess(&self, now: Instant, width: u16, height: u16) -> u32 {
+        let elapsed = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        if elapsed >= SOON && self.hint_bps == 0 {
+            return (self.bits[LIMITS - 1] as f32 / elapsed.as_secs_f32()) as u32;
+        }
         match (self.hint_bps, u32::from(width) * u32::from(height)) {
             (0, 0) => USUAL_BPS,
             (0, pixels) => (f64::from(pixels) * USUAL_BITS) as u32,

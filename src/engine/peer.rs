@@ -11,6 +11,7 @@ use crate::peer::config::{CodecParameters, ReceiveMedia, SendMedia};
 use crate::peer::srtp::SsrcState;
 use crate::rtp::clock::PeerClock;
 use crate::rtp::codec::Codec;
+use crate::rtp::extension::Extension;
 use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::twcc::TwccRecorder;
 use crate::rtp::{SeqNo, Ssrc};
@@ -148,8 +149,10 @@ pub(super) struct Slot {
 impl Slot {
     pub fn new(media: SendMedia, first: u16, first_repair: u16) -> Self {
         let forwarder = Forwarder::new(media.kind, first);
-        // Ids above 14 exist only in two-byte headers (RFC 8285 section 4.3).
-        let two_byte = media.extensions.iter().any(|(_, id)| id > 14);
+        // Ids above 14 and values above 16 bytes exist only in two-byte headers (RFC 8285 section 4.3); a dependency descriptor with its
+        // structure, which every keyframe has, is longer.
+        let two_byte =
+            media.extensions.iter().any(|(extension, id)| id > 14 || extension == Extension::DependencyDescriptor);
         Self {
             media,
             retired: false,

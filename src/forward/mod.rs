@@ -18,7 +18,7 @@ use crate::rtp::{LayerId, SeqNo, clock};
 use layers::Layers;
 use record::{FrameKey, Place};
 use run::{Run, Runs};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use run::Offsets;
 
@@ -79,6 +79,11 @@ pub struct Forwarder {
     layers: Layers,
     newest: Option<Newest>,
     next_seq: SeqNo,
+    /// Ticks that the slot's timestamps are ahead of the wall clock: a new source's first frame cannot have the timestamp of one
+    /// that was sent already.
+    ahead: u32,
+    /// Keyframes of the target that came too late to go on with.
+    refused: u8,
 }
 
 /// The packet that is furthest in the slot's stream.
@@ -94,8 +99,12 @@ struct Newest {
 /// The least step between two sources: 1/60 s of video, 20 ms of audio, in clock ticks.
 const MIN_STEP_VIDEO: u32 = 1_500;
 const MIN_STEP_AUDIO: u32 = 960;
-/// Never jump further ahead than this beyond what the clock says, in seconds: a decoder takes more for a broken stream.
-const MAX_AHEAD_SECONDS: u32 = 2;
+/// Timestamps are never further ahead of the clock than this: a decoder takes more for a broken stream.
+const MAX_AHEAD: Duration = Duration::from_secs(2);
+/// Frames of two encodings that were captured at one time are told to be so far apart, at most: less than a frame.
+const SAME_TIME: Duration = Duration::from_millis(20);
+/// Late keyframes that are not taken, one after the other.
+const MAX_REFUSED: u8 = 2;
 
 impl Forwarder {
     /// `first` is the first sequence number to be used; random, below 2^15, so that an early wrap cannot confuse SRTP (RFC 3711
@@ -108,6 +117,8 @@ impl Forwarder {
             layers: Layers::new(),
             newest: None,
             next_seq: SeqNo(u64::from(first & 0x7fff)),
+            ahead: 0,
+            refused: 0,
         }
     }
 
@@ -167,6 +178,10 @@ impl Forwarder {
         }
         let decodable = self.kind == Kind::Audio || (packet.frame.keyframe && packet.frame.frame_start);
         if !decodable {
+            return Err(DropReason::AwaitingKeyframe);
+        }
+        if self.goes_back(captured_at) {
+            self.refused += 1;
             return Err(DropReason::AwaitingKeyframe);
         }
         Ok(self.start(target, seq, packet, captured_at))
@@ -270,7 +285,7 @@ impl Forwarder {
         let offsets = match self.newest {
             None => Offsets::default(),
             Some(last) => Offsets {
-                timestamp: self.next_timestamp(&last, captured_at).wrapping_sub(packet.timestamp),
+                timestamp: self.next_timestamp(last, captured_at).wrapping_sub(packet.timestamp),
                 picture_id: after(last.picture_id, packet.frame.picture_id.map(|p| p.value)),
                 tl0_pic_idx: match (last.tl0_pic_idx, packet.frame.tl0_pic_idx) {
                     (Some(last), Some(first)) => last.wrapping_add(1).wrapping_sub(first),
@@ -279,6 +294,7 @@ impl Forwarder {
                 frame_number: after(last.frame_number, packet.frame.frame_number),
             },
         };
+        self.refused = 0;
         self.layers.start(seq, packet, target.layers);
         self.runs.open(Run::new(target.stream, self.layers.limit(), seq, self.next_seq, offsets));
         let marker = self.layers.ends_picture(seq, packet);
@@ -294,8 +310,16 @@ impl Forwarder {
         mapped
     }
 
+    /// Whether a keyframe that is to replace what is forwarded now shows an earlier time than that: it came late, after it was asked for
+    /// again. Another one is waited for, but not for ever: the clocks of two encodings may disagree.
+    fn goes_back(&self, captured_at: Instant) -> bool {
+        let shown = self.newest.filter(|_| self.source().is_some() && self.refused < MAX_REFUSED);
+        let behind = shown.map(|n| n.captured_at.saturating_duration_since(captured_at));
+        behind.is_some_and(|d| d > SAME_TIME && d < MAX_AHEAD)
+    }
+
     /// The new source's first timestamp: as far after the last packet as it was captured after it.
-    fn next_timestamp(&self, last: &Newest, captured_at: Instant) -> u32 {
+    fn next_timestamp(&mut self, last: Newest, captured_at: Instant) -> u32 {
         let least = match self.kind {
             Kind::Audio => MIN_STEP_AUDIO,
             Kind::Video => MIN_STEP_VIDEO,
@@ -303,8 +327,15 @@ impl Forwarder {
         let elapsed = captured_at.saturating_duration_since(last.captured_at);
         let step = clock::ticks(elapsed, self.rate());
         // A source that was silent for hours: the 32-bit clock wraps, as it would have in one stream.
-        let step = if elapsed.as_secs() < u64::from(MAX_AHEAD_SECONDS) { step.max(least) } else { step };
-        last.timestamp.wrapping_add(step)
+        if elapsed >= MAX_AHEAD {
+            let ahead = std::mem::take(&mut self.ahead);
+            return last.timestamp.wrapping_add(step).wrapping_sub(ahead);
+        }
+        let behind = clock::ticks(last.captured_at.saturating_duration_since(captured_at).min(MAX_AHEAD), self.rate());
+        let ahead = self.ahead.saturating_add(behind).min(clock::ticks(MAX_AHEAD, self.rate()));
+        let given = step.saturating_sub(ahead).max(least);
+        self.ahead = (ahead + given).saturating_sub(step);
+        last.timestamp.wrapping_add(given)
     }
 
     fn note_newest(&mut self, mapped: &Mapped, packet: &PacketInfo, captured_at: Instant) {

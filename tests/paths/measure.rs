@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 pub const SETTLED: f64 = 10.0;
 /// A path changes at this time, and after it again.
 pub const STEP: f64 = 20.0;
+/// After a step the allocator waits for ten seconds before it raises again.
+pub const STEADY_AFTER: f64 = 12.0;
+/// A set of layers fits if it leaves a tenth free: keyframes, retransmissions and frames of uneven size need room.
+const FITS: f64 = 0.9;
 /// The share of a path that datagrams of usual size have: the rest is IP and UDP.
 const PAYLOAD_SHARE: f64 = 1_140.0 / (1_140.0 + IP_OVERHEAD as f64);
 
@@ -41,8 +45,7 @@ fn start() -> Instant {
 
 /// What the best fitting set of layers needs on a path: bits a second.
 pub fn best(scenario: &Scenario, bps: f64) -> f64 {
-    let chosen = source::allocate(scenario.tracks, bps * PAYLOAD_SHARE);
-    source::total_bps(&chosen.into_iter().map(|r| r.map(|r| r.min(scenario.top))).collect::<Vec<_>>())
+    source::total_bps(&source::best(scenario.tracks, scenario.top, FITS * bps * PAYLOAD_SHARE))
 }
 
 /// What arrived in the steady state, of what the best fitting layers need.

@@ -1,4 +1,5 @@
 //! What publishers send: simulcast encodings with two temporal layers, frames of uneven sizes, keyframes; and who gets what of it.
+use exedra::egress::allocation::{Layer, Path, RAISE_SHARE, Scratch, Slot, allocate};
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::time::{Duration, Instant};
@@ -24,21 +25,32 @@ pub fn rung_bps(rung: usize) -> f64 {
     ENCODINGS[encoding] * if full { 1.0 } else { BASE_SHARE } * (1.0 + OVERHEAD as f64 / PACKET as f64)
 }
 
-/// For each of `tracks` the best rung so that all fit `budget`: small pictures for everybody first.
-pub fn allocate(tracks: usize, budget: f64) -> Vec<Option<usize>> {
-    let mut chosen = vec![None; tracks];
-    let mut left = budget - AUDIO_BPS;
-    for rung in 0..RUNGS.len() {
-        for slot in &mut chosen {
-            let cost = rung_bps(rung) - slot.map_or(0.0, rung_bps);
-            let below = rung.checked_sub(1).is_none_or(|below| *slot == Some(below));
-            if below && cost <= left {
-                left -= cost;
-                *slot = Some(rung);
-            }
-        }
-    }
-    chosen
+/// What the allocator is told of the tracks: each with the rungs up to `top`.
+pub fn layers(tracks: usize, top: usize) -> Vec<Layer> {
+    let of_rung = |(at, &(encoding, full)): (usize, &Rung)| Layer {
+        encoding: encoding as u8,
+        spatial: 0,
+        temporal: u8::from(full),
+        fps: if full { 30 } else { 15 },
+        width: 320 << encoding,
+        height: 180 << encoding,
+        bps: rung_bps(at) as u32,
+    };
+    let one: Vec<Layer> = RUNGS.iter().enumerate().take(top + 1).map(of_rung).collect();
+    one.iter().copied().cycle().take(one.len() * tracks).collect()
+}
+
+/// For each of `tracks` the best rung so that all fit `bps`.
+pub fn best(tracks: usize, top: usize, bps: f64) -> Vec<Option<usize>> {
+    let count = (top + 1) as u8;
+    let slots: Vec<Slot> =
+        (0..tracks).map(|n| Slot { first: n as u16 * u16::from(count), count, ..Slot::default() }).collect();
+    // The reserve that the allocator keeps is taken off again.
+    let budget = (bps - AUDIO_BPS) / RAISE_SHARE + AUDIO_BPS;
+    let path = Path { budget_bps: Some(budget as u64), audio_bps: AUDIO_BPS as u64, ..Path::default() };
+    let mut scratch = Scratch::default();
+    allocate(0, &path, &slots, &layers(tracks, top), &mut scratch);
+    scratch.choices().iter().map(|choice| choice.layer.map(usize::from)).collect()
 }
 
 pub fn total_bps(chosen: &[Option<usize>]) -> f64 {

@@ -1,7 +1,8 @@
 //! One bottleneck, the viewers behind it, and what else goes through it: in virtual time, a millisecond a turn.
 use super::link::{Delivery, Link, Packet, Shape};
-use super::source::{self, Track};
+use super::source::{self, AUDIO_BPS, Track};
 use super::tcp::{SEGMENT, Tcp};
+use exedra::egress::allocation::{self, Layer, Outcome, Path, RAISE_SHARE, Scratch, Slot};
 use exedra::egress::bandwidth::{Bandwidth, LimitedBy, Purpose};
 use exedra::egress::pacer::{Class, Item, Pacer};
 use exedra::rtp::rtcp::{self, Rtcp};
@@ -76,6 +77,11 @@ pub struct Viewer {
     next_audio: Instant,
     starts: Instant,
     allocated_at: Instant,
+    budget: u64,
+    slots: Vec<Slot>,
+    layers: Vec<Layer>,
+    scratch: Scratch,
+    outcome: Outcome,
     pub slices: Vec<Slice>,
     /// Every packet's wait in the bottleneck: when, seconds.
     pub waits: Vec<(f32, f32)>,
@@ -155,6 +161,9 @@ impl World {
 
 impl Viewer {
     fn new(starts: Instant, scenario: &Scenario, rng: &mut StdRng) -> Self {
+        let count = scenario.top as u8 + 1;
+        let slots = (0..scenario.tracks as u16).map(|n| Slot { first: n * u16::from(count), count, ..Slot::default() });
+        let slots = slots.collect();
         Self {
             bandwidth: Bandwidth::new(),
             pacer: Pacer::new(),
@@ -168,6 +177,11 @@ impl Viewer {
             next_audio: starts,
             starts,
             allocated_at: starts,
+            budget: 0,
+            slots,
+            layers: source::layers(scenario.tracks, scenario.top),
+            scratch: Scratch::default(),
+            outcome: Outcome::default(),
             slices: vec![],
             waits: vec![],
             switches: 0,
@@ -228,10 +242,10 @@ impl Viewer {
         if self.bandwidth.poll_timeout().is_some_and(|at| at <= now) {
             self.bandwidth.handle_timeout(now);
         }
-        self.allocate(now, scenario);
+        self.allocate(now);
         self.produce(now, rng);
         self.send(start, now, flow, link);
-        let (estimate, allocated) = (self.bandwidth.estimate(), self.allocated());
+        let (estimate, allocated) = (self.bandwidth.estimate(), self.outcome.allocated_bps as f64);
         let slice = self.slice(start, now);
         (slice.estimate, slice.allocated) = (estimate.bps as f64, allocated);
         slice.limited_by = Some(estimate.limited_by);
@@ -252,31 +266,27 @@ impl Viewer {
         }
     }
 
-    fn allocated(&self) -> f64 {
-        source::total_bps(&self.tracks.iter().map(|t| t.target).collect::<Vec<_>>())
-    }
-
-    /// A plain allocator: up with 2 % to spare and at most twice a second, down at once.
-    fn allocate(&mut self, now: Instant, scenario: &Scenario) {
-        let bps = self.bandwidth.estimate().bps as f64;
-        let before = self.allocated();
-        let limit = |budget: f64| -> Vec<Option<usize>> {
-            source::allocate(scenario.tracks, budget).into_iter().map(|r| r.map(|r| r.min(scenario.top))).collect()
+    /// As the engine does: at once when the estimate falls below what is sent, and else ten times a second.
+    fn allocate(&mut self, now: Instant) {
+        let bps = self.bandwidth.estimate().bps;
+        let fell = bps < self.budget && bps < self.outcome.allocated_bps;
+        if !fell && now < self.allocated_at + Duration::from_millis(100) {
+            return;
+        }
+        (self.allocated_at, self.budget) = (now, bps);
+        let path = Path { budget_bps: Some(bps), audio_bps: AUDIO_BPS as u64, untested: false, calm: self.outcome.calm };
+        let at_ms = (now - self.starts).as_millis() as u64;
+        self.outcome = allocation::allocate(at_ms, &path, &self.slots, &self.layers, &mut self.scratch);
+        for ((slot, track), choice) in self.slots.iter_mut().zip(&mut self.tracks).zip(self.scratch.choices()) {
+            self.switches += usize::from(slot.current != choice.layer);
+            (slot.memory, slot.current) = (choice.memory, choice.layer);
+            track.target = choice.layer.map(usize::from);
+        }
+        let goal = match self.outcome.wanted_bps > self.outcome.allocated_bps {
+            true => (self.outcome.wanted_bps as f64 / RAISE_SHARE) as u64,
+            false => self.outcome.allocated_bps,
         };
-        let mut chosen = None;
-        if before > bps {
-            chosen = Some(limit(bps));
-        } else if now >= self.allocated_at + Duration::from_millis(500) {
-            self.allocated_at = now;
-            let better = limit(bps * 0.98);
-            chosen = (source::total_bps(&better) > before).then_some(better);
-        }
-        for (track, target) in self.tracks.iter_mut().zip(chosen.into_iter().flatten()) {
-            self.switches += usize::from(track.target != target);
-            track.target = target;
-        }
-        let wanted = source::total_bps(&vec![Some(scenario.top); scenario.tracks]);
-        self.bandwidth.set_goal(now, self.allocated() as u64, wanted as u64);
+        self.bandwidth.set_goal(now, self.outcome.allocated_bps, goal);
     }
 
     fn produce(&mut self, now: Instant, rng: &mut StdRng) {

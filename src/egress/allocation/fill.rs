@@ -19,23 +19,38 @@ pub(super) fn order(slots: &[Slot], scratch: &mut Scratch) {
     });
 }
 
-/// Shares `budget` out, and hands each slot's level to `set`. `reserve` of it is left alone, save for the smallest layer of slots
-/// that have no picture yet or have one already. Beyond that, what a slot gets depends on nothing that was before.
-pub(super) fn fill(slots: &[Slot], budget: u64, reserve: u64, scratch: &mut Scratch, set: impl Fn(&mut Work, u8)) {
-    let mut left = budget;
+/// What there is to be shared out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Purse {
+    pub bps: u64,
+    /// Left alone by all, save for the smallest layer of slots that were not paused.
+    pub reserve: u64,
+    /// On top of it, before a slot loses its smallest layer.
+    pub grace: u64,
+}
+
+/// Shares it out, and hands each slot's level to `set`. Save for the smallest layers, what a slot gets depends on nothing that was
+/// before.
+pub(super) fn fill(slots: &[Slot], purse: Purse, scratch: &mut Scratch, set: impl Fn(&mut Work, u8)) {
+    let Purse { bps, reserve, grace } = purse;
+    let mut spent = 0u64;
     for n in 0..scratch.order.len() {
         let at = usize::from(scratch.order[n]);
         let work = scratch.work[at];
         let smallest = scratch.bps(&work, 1);
         let returns = slots[at].memory.paused && !slots[at].is_free();
-        let fits = smallest <= left.saturating_sub(if returns { reserve } else { 0 });
-        let level = u8::from(work.count > 0 && fits);
+        let most = match (work.keep > 0, returns) {
+            (true, _) => bps.saturating_add(grace),
+            (false, true) => bps - reserve,
+            (false, false) => bps,
+        };
+        let level = u8::from(work.count > 0 && spent.saturating_add(smallest) <= most);
         if level > 0 {
-            left -= smallest;
+            spent = spent.saturating_add(smallest);
         }
         scratch.work[at].chosen = level;
     }
-    left = left.saturating_sub(reserve);
+    let mut left = (bps - reserve).saturating_sub(spent);
     let mut next = 0;
     while let Some(&at) = scratch.order.get(next) {
         let class = class(&slots[usize::from(at)]);

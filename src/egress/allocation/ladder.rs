@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 /// A picture may be shown so much larger than it is: what is gained by the next larger one is not seen.
 const TOLERANCE: f64 = 1.15;
 /// So much of the frame rate asked for is enough.
-const ENOUGH_FPS: f64 = 0.9;
+const ENOUGH_FPS: f64 = 0.8;
 /// A layer that saves less than a twentieth of a better one is not worth a rung.
 const WORTH: f64 = 0.95;
 /// The frame rate of a stream whose rate is not known.

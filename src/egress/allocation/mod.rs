@@ -16,6 +16,7 @@ mod tests;
 
 pub use ladder::useful_pixels;
 
+use fill::Purse;
 use ladder::Rung;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,12 +25,15 @@ use std::collections::BinaryHeap;
 pub const RAISE_SHARE: f64 = 0.92;
 /// What is sent may exceed the budget so far: rates and estimates wander.
 pub const KEEP_SHARE: f64 = 1.05;
+/// Before a picture is paused, its smallest layer may exceed the budget so far: that little is no reason to have nothing. Where the path
+/// does not carry it, the estimate soon says so.
+pub const PAUSE_SHARE: f64 = 1.25;
 /// Beyond this excess, steps down are made at once.
 pub const CLEAR_SHARE: f64 = 1.20;
-/// A step up must have fitted for so long; for each step up that was undone of late twice as long again.
+/// A step up must have fitted for so long, once a step down had to be taken; for each step up that was undone of late twice as long again.
 pub const RAISE_AFTER_MS: u64 = 1_000;
 /// An excess that is not clear is borne for so long.
-pub const BEAR_MS: u64 = 1_000;
+pub const BEAR_MS: u64 = 2_000;
 /// After a step down for want of bandwidth the slot takes no step up for so long; doubled for each step up that was undone, to
 /// [`MAX_STRIKES`] times.
 pub const HOLD_MS: u64 = 10_000;
@@ -39,6 +43,9 @@ pub const MAX_STRIKES: u8 = 2;
 pub const UNDONE_MS: u64 = 30_000;
 pub const UNDONE_CLEAR_MS: u64 = 8_000;
 pub const FORGIVEN_MS: u64 = 60_000;
+/// A path that carries so much more than when something had to be lowered is another one: nobody waits any longer, unless a step up
+/// was undone of late.
+pub const WIDER: f64 = 1.5;
 /// After any step down for want of bandwidth nothing is raised for so long: the estimate is still moving.
 pub const CALM_MS: u64 = 2_000;
 /// Layers of one slot that are looked at; further ones are ignored. Three encodings, three spatial and three temporal layers are 27.
@@ -142,6 +149,8 @@ pub struct Calm {
     /// Since when more has been sent than it carries.
     pub over_since: Option<u64>,
     pub no_raise_before: u64,
+    /// The budget when something was lowered last.
+    pub lowered_bps: Option<u64>,
 }
 
 /// What keeps a slot from a better layer.
@@ -232,9 +241,11 @@ pub fn allocate(now_ms: u64, path: &Path, slots: &[Slot], layers: &[Layer], scra
     ladder::build(slots, layers, scratch);
     fill::order(slots, scratch);
     let budget = budget(path, scratch);
-    let all = share(budget, 1.0);
-    fill::fill(slots, all, all - share(budget, RAISE_SHARE), scratch, |work, level| work.low = level);
-    fill::fill(slots, all, 0, scratch, |work, level| work.high = level);
+    let bps = share(budget, 1.0);
+    let grace = share(budget, PAUSE_SHARE) - bps;
+    let low = Purse { bps, reserve: bps - share(budget, RAISE_SHARE), grace };
+    fill::fill(slots, low, scratch, |work, level| work.low = level);
+    fill::fill(slots, Purse { reserve: 0, ..low }, scratch, |work, level| work.high = level);
     let mut calm = path.calm;
     let kept = scratch.sum(|w| w.keep);
     let over = kept > share(budget, KEEP_SHARE);
@@ -243,9 +254,12 @@ pub fn allocate(now_ms: u64, path: &Path, slots: &[Slot], layers: &[Layer], scra
     let clear = kept > share(budget, CLEAR_SHARE);
     if over && (!borne || clear) {
         lower(slots, scratch);
-        calm = Calm { over_since: None, no_raise_before: now_ms + CALM_MS };
+        calm.over_since = None;
+        if scratch.work.iter().any(|work| work.chosen < work.keep) {
+            (calm.no_raise_before, calm.lowered_bps) = (now_ms + CALM_MS, path.budget_bps);
+        }
     } else {
-        raise(now_ms, &calm, budget, slots, scratch);
+        raise(now_ms, path, &calm, budget, slots, scratch);
     }
     let undone_ms = if clear { UNDONE_CLEAR_MS } else { UNDONE_MS };
     conclude(now_ms, path, calm, undone_ms, budget, slots, scratch)
@@ -270,10 +284,10 @@ fn lower(slots: &[Slot], scratch: &mut Scratch) {
 }
 
 /// The present choice is borne: who may be raised is, if need be at the expense of others who have more than is theirs.
-fn raise(now_ms: u64, calm: &Calm, budget: Option<u64>, slots: &[Slot], scratch: &mut Scratch) {
+fn raise(now_ms: u64, path: &Path, calm: &Calm, budget: Option<u64>, slots: &[Slot], scratch: &mut Scratch) {
     let mut any = false;
     for (slot, work) in slots.iter().zip(&mut scratch.work) {
-        let raised = work.low > work.keep && raise_at(now_ms, calm, slot) <= now_ms;
+        let raised = work.low > work.keep && raise_at(now_ms, path, calm, slot) <= now_ms;
         any |= raised;
         work.chosen = if raised { work.low } else { work.keep };
     }
@@ -289,12 +303,17 @@ fn raise(now_ms: u64, calm: &Calm, budget: Option<u64>, slots: &[Slot], scratch:
 }
 
 /// When a slot that could be raised will be, if it stays so.
-fn raise_at(now_ms: u64, calm: &Calm, slot: &Slot) -> u64 {
+fn raise_at(now_ms: u64, path: &Path, calm: &Calm, slot: &Slot) -> u64 {
     let memory = &slot.memory;
-    if slot.is_free() {
+    // As long as no step had to be taken back, the path is still being explored.
+    if slot.is_free() || memory.no_raise_before == 0 && calm.no_raise_before == 0 {
         return now_ms;
     }
     let fitted = memory.fits_since.unwrap_or(now_ms) + RAISE_AFTER_MS * (1 + 2 * u64::from(memory.strikes));
+    let wider = |before: u64| path.budget_bps.is_none_or(|bps| bps as f64 >= before as f64 * WIDER);
+    if memory.strikes == 0 && calm.lowered_bps.is_some_and(wider) {
+        return fitted;
+    }
     fitted.max(memory.no_raise_before).max(calm.no_raise_before)
 }
 
@@ -315,7 +334,7 @@ fn conclude(
         let (Some(slot), Some(work)) = (slots.get(at), scratch.work.get(at).copied()) else { break };
         let memory = remember(now_ms, undone_ms, slot, &work);
         if memory.fits_since.is_some() {
-            let at = raise_at(now_ms, &calm, &Slot { memory, ..*slot });
+            let at = raise_at(now_ms, path, &calm, &Slot { memory, ..*slot });
             again_at = Some(again_at.map_or(at, |other| other.min(at)));
         }
         let limited = work.chosen < work.count;
@@ -349,7 +368,9 @@ fn remember(now_ms: u64, undone_ms: u64, slot: &Slot, work: &Work) -> Memory {
         return before; // There is nothing of it: what it waits for is still to come.
     }
     let shown = slot.current.is_some() || before.paused;
-    let mut memory = Memory { fresh: false, paused: work.chosen == 0, fits_since: None, ..before };
+    // Who has not had a picture yet gets one as soon as there is room.
+    let fresh = before.fresh && work.chosen == 0;
+    let mut memory = Memory { fresh, paused: work.chosen == 0, fits_since: None, ..before };
     if shown && work.chosen > work.keep {
         memory.raised_at = Some(now_ms);
     } else if shown && work.chosen < work.keep {

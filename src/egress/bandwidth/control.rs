@@ -5,11 +5,11 @@ use super::probe::Outcome;
 use super::{LimitedBy, MAX_BPS, MIN_BPS, Micros, START_BPS, clamp};
 
 /// What is sent after over-use, of what the path was seen to carry. (GCC: 0.85 of what arrived.)
-const BACK_OFF: f64 = 0.92;
+const BACK_OFF: f64 = 0.95;
 /// Of what a probe showed.
-const PROBE_SHARE: f64 = 0.96;
+const PROBE_SHARE: f64 = 0.98;
 /// A queue beyond this is drained by sending less for a while.
-const DRAIN_FROM: f64 = 40_000.0;
+const DRAIN_FROM: f64 = 100_000.0;
 /// In about this time.
 const DRAIN_WITHIN: f64 = 700_000.0;
 const DRAINED: f64 = 20_000.0;
@@ -22,14 +22,14 @@ const SOONEST_PROBE: Micros = 1_000_000;
 const RECOVERY: Micros = 3_000_000;
 
 /// What may be sent at any moment, as a multiple of the estimate; and of the limit, where that is known.
-const PACING: f64 = 2.5;
+const PACING: f64 = 1.5;
 const PACING_KNOWN: f64 = 1.3;
 /// The lowest rate of a probe.
 const MIN_PROBE_BPS: f64 = 250_000.0;
 /// Who shares the path with a flow that fills the queue does not heed the delay for so long.
 const COMPETING: Micros = 20_000_000;
 /// What is kept of the estimate when what waited was another's burst.
-const PASSED: f64 = 0.95;
+const PASSED: f64 = 0.97;
 /// What is kept of the estimate when the queue overflows then.
 const SHARE_BACK_OFF: f64 = 0.8;
 
@@ -57,6 +57,8 @@ struct Drain {
     queue: f64,
     carried: f64,
     since: Micros,
+    /// Packets were lost to the queue.
+    overflow: bool,
     /// When feedback first told of what was sent since, and what waited then.
     seen: Option<(Micros, f64)>,
     until: Micros,
@@ -259,6 +261,7 @@ impl Controller {
             queue,
             carried,
             since: signals.now,
+            overflow: signals.tally.queued > 0 || self.drain.is_some_and(|d| d.overflow),
             seen: None,
             until,
             first_carried,
@@ -312,11 +315,12 @@ impl Controller {
         let (since, queue) = drain.seen.unwrap_or((signals.now, 0.0));
         let took = (signals.now - since) as f64;
         let pace = if took > queue { 1.0 - (queue - DRAINED).max(0.0) / took } else { 0.0 };
-        let carries = signals.sent_bps / pace.max(0.1);
+        let carries = signals.sent_bps.min(self.bps) / pace.max(0.1);
         let passed = queue < DRAINED;
         let resume =
             if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
-        self.bps = clamp(drain.resume_bps.max(resume));
+        // A queue that overflowed was short: that it went quickly says nothing.
+        self.bps = clamp(if drain.overflow { drain.resume_bps } else { drain.resume_bps.max(resume) });
         if self.capacity.is_some_and(|c| c.bps * PROBE_SHARE < self.bps) {
             self.capacity = Some(Capacity { bps: self.bps / PROBE_SHARE, at: signals.now });
         }
@@ -435,6 +439,7 @@ impl Controller {
         if self.drain.is_some() {
             return;
         }
+        let outcome = Outcome { bps: self.with_losses(outcome.bps), ..outcome };
         if outcome.saturated {
             self.probe_failures += 1;
             self.capacity = Some(Capacity { bps: outcome.bps, at: now });
@@ -461,5 +466,5 @@ impl Controller {
 
 /// Of what the path carries, what to send so that a queue of so many microseconds is gone within a second or so.
 fn drain_share(queue: f64) -> f64 {
-    (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.35, 1.0)
+    (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.55, 1.0)
 }

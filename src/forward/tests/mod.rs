@@ -80,6 +80,42 @@ fn a_switch_is_invisible_in_every_number() {
 }
 
 #[test]
+fn switches_to_and_fro_do_not_make_the_clock_run_away() {
+    let t = start();
+    let mut f = Forwarder::new(Kind::Video, 0);
+    f.set_target(Some(Target::whole(A)), false);
+    let mut last: Option<u32> = None;
+    // Each encoding's frame of one time: the second of the two is shown a little after the first, and the next ones are in time again.
+    for n in 0..100u64 {
+        let at = t + Duration::from_millis(500 * n);
+        for (stream, key) in [(A, 0), (B, 1)] {
+            f.set_target(Some(Target::whole(stream)), true);
+            let p = packet(Codec::Vp8, 45_000 * n as u32 + 7 * key, true, n as u16);
+            let mapped = f.map(stream, SeqNo(100 + n), &p, at).unwrap();
+            assert!(last.is_none_or(|l| (mapped.timestamp.wrapping_sub(l) as i32) > 0));
+            assert!(mapped.timestamp.wrapping_sub(45_000 * n as u32) <= MIN_STEP_VIDEO);
+            last = Some(mapped.timestamp);
+        }
+    }
+}
+
+#[test]
+fn a_keyframe_that_came_late_does_not_turn_time_back() {
+    let (t, ms) = (start(), Duration::from_millis);
+    let mut f = Forwarder::new(Kind::Video, 0);
+    f.set_target(Some(Target::whole(A)), false);
+    f.map(A, SeqNo(1), &packet(Codec::Vp8, 0, true, 1), t).unwrap();
+    f.map(A, SeqNo(2), &packet(Codec::Vp8, 9_000, false, 2), t + ms(100)).unwrap();
+    f.set_target(Some(Target::whole(B)), true);
+    let key = |seq: u64, at| (SeqNo(seq), packet(Codec::Vp8, seq as u32 * 900, true, seq as u16), at);
+    let mut map = |(seq, packet, at)| f.map(B, seq, &packet, at).map(|m| m.timestamp);
+    assert_eq!(map(key(5, t + ms(40))), Err(DropReason::AwaitingKeyframe));
+    assert_eq!(map(key(6, t + ms(50))), Err(DropReason::AwaitingKeyframe));
+    // Its clock is to blame, then.
+    assert_eq!(map(key(7, t + ms(60))), Ok(9_000 + MIN_STEP_VIDEO));
+}
+
+#[test]
 fn a_pause_leaves_no_hole() {
     let t = start();
     let mut f = Forwarder::new(Kind::Audio, 0);

@@ -111,7 +111,7 @@ fn first_element(elements: &[u8], obu_count: u8) -> Result<&[u8], Malformed> {
 }
 
 /// A leb128 of at most 32 bits (AV1 specification 4.10.5): the value, and how many bytes it took.
-fn leb128(bytes: &[u8]) -> Result<(usize, usize), Malformed> {
+pub(in crate::rtp) fn leb128(bytes: &[u8]) -> Result<(usize, usize), Malformed> {
     let mut value = 0u64;
     for i in 0..8 {
         let byte = read::u8(bytes, i)?;

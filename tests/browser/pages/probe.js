@@ -129,7 +129,7 @@ export class Probe {
     if (unreadable.length >= 5 || !element.videoWidth) return;
     const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 180 });
     canvas.getContext('2d').drawImage(element, 0, 0, 320, 180);
-    unreadable.push({ frame: frames, size: `${element.videoWidth}x${element.videoHeight}`, picture: canvas.toDataURL('image/jpeg', 0.6) });
+    unreadable.push({ frame: frames, size: `${element.videoWidth}x${element.videoHeight}`, picture: canvas.toDataURL('image/png') });
   }
 
   /** @returns {Array<{frame: number, size: string, picture: string}>} */
@@ -214,24 +214,23 @@ function keepLongest(gaps, gap) {
 }
 
 function makeReader() {
-  const SIDE = 6; // pixels a cell
-  const [width, height] = [COLUMNS * SIDE, ROWS * SIDE];
-  const canvas = Object.assign(document.createElement('canvas'), { width, height: 2 * height });
+  const SIDE = 8; // pixels a cell
+  const canvas = Object.assign(document.createElement('canvas'), { width: Math.round(SIDE / CELL), height: 1 });
   const context = canvas.getContext('2d', { willReadFrequently: true, alpha: false });
   return (element) => {
-    const cell = element.videoWidth * CELL;
-    if (!cell) return { code: null, whole: false };
-    const corners = [[0, 0], secondCorner(element.videoWidth, element.videoHeight)];
-    corners.forEach(([left, top], n) => context.drawImage(element, left, top, COLUMNS * cell, ROWS * cell, 0, n * height, width, height));
-    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-    const bitsAt = (offset) =>
+    if (!element.videoWidth) return { code: null, whole: false };
+    const height = Math.round((canvas.width * element.videoHeight) / element.videoWidth);
+    if (canvas.height !== height) canvas.height = height;
+    context.drawImage(element, 0, 0, canvas.width, height); // once: the next time it may be another picture
+    const { data } = context.getImageData(0, 0, canvas.width, height);
+    const bitsAt = ([left, top]) =>
       Array.from({ length: COLUMNS * ROWS }, (_, n) => {
-        const x = (n % COLUMNS) * SIDE + SIDE / 2;
-        const y = offset + Math.floor(n / COLUMNS) * SIDE + SIDE / 2;
+        const x = Math.round(left + (n % COLUMNS) * SIDE + SIDE / 2);
+        const y = Math.round(top + Math.floor(n / COLUMNS) * SIDE + SIDE / 2);
         return data[(y * canvas.width + x) * 4 + 1] > 127 ? 1 : 0;
       });
-    const [bits, again] = [bitsAt(0), bitsAt(height)];
+    const bits = bitsAt([0, 0]);
     const code = decode(bits);
-    return { code, whole: code !== null && String(bits) === String(again) };
+    return { code, whole: code !== null && String(bits) === String(bitsAt(secondCorner(canvas.width, height))) };
   };
 }
