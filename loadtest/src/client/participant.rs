@@ -269,6 +269,13 @@ impl Participant {
         }
     }
 
+    /// Sends an RTCP compound of one's own making.
+    pub fn send_rtcp(&mut self, pc: Pc, compound: &[u8]) {
+        if let Some(transport) = self.transport_mut(pc) {
+            transport.send_rtcp(compound);
+        }
+    }
+
     /// Leaves the room.
     pub fn leave(&mut self) {
         self.request("leave", json!({}));
