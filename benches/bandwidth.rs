@@ -142,6 +142,7 @@ fn trace(args: &[f64]) {
     if get(4, 0.0) > 0.0 {
         s.steps = vec![(STEP, get(4, 0.0)), (STEP + 30.0, bps)];
     }
+    s.seed = std::env::var("SEED").ok().and_then(|e| e.parse().ok()).unwrap_or(1);
     s.shape.burst = get(6, 0.0);
     s.shape.jitter = std::time::Duration::from_secs_f64(get(7, 0.0) / 1e3);
     if get(8, 0.0) > 0.0 {

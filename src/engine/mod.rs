@@ -371,28 +371,3 @@ impl Engine {
         self.epoch.1.wrapping_add(elapsed.as_secs() << 32).wrapping_add(fraction)
     }
 }
-#[doc(hidden)]
-impl Engine {
-    pub fn dbg_due(&self, now: Instant) {
-        for (i, p) in &self.peers {
-            eprintln!(
-                "peer {i} {:?} armed {:?} deadline {:?} assoc {:?} alloc {:?} bw {:?} report {:?} review {:?} twcc {:?} pacer {:?}",
-                p.id,
-                p.armed.map(|a| a.saturating_duration_since(now)),
-                self.deadline(now, i).map(|a| a.saturating_duration_since(now)),
-                p.association.poll_timeout().map(|a| a.saturating_duration_since(now)),
-                p.outgoing.as_ref().and_then(|o| o.allocation.due).map(|a| a.saturating_duration_since(now)),
-                p.outgoing.as_ref().and_then(|o| o.bandwidth.poll_timeout()).map(|a| a.saturating_duration_since(now)),
-                p.report_due.map(|a| a.saturating_duration_since(now)),
-                p.review_due.map(|a| a.saturating_duration_since(now)),
-                p.twcc.as_ref().and_then(|t| t.next_timeout()).map(|a| a.saturating_duration_since(now)),
-                p.outgoing.as_ref().and_then(|o| o.pacer.poll_timeout(now)).map(|a| a.saturating_duration_since(now))
-            );
-        }
-        eprintln!(
-            "timers {:?} held {:?}",
-            self.timers.next().map(|a| a.saturating_duration_since(now)),
-            self.batch.held_until.map(|a| a.saturating_duration_since(now))
-        );
-    }
-}

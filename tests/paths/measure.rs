@@ -22,7 +22,7 @@ pub fn path(bps: f64, rtt_ms: u64, buffer_ms: u64, loss: f64) -> Shape {
 
 pub fn scenario(shape: Shape, seconds: f64) -> Scenario {
     Scenario {
-        seed: 1,
+        seed: std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1),
         shape,
         steps: vec![],
         seconds,

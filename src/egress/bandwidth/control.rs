@@ -28,6 +28,12 @@ const PACING_KNOWN: f64 = 1.3;
 const MIN_PROBE_BPS: f64 = 250_000.0;
 /// Who shares the path with a flow that fills the queue does not heed the delay for so long.
 const COMPETING: Micros = 20_000_000;
+/// Who sends less than so much of what arrives drains the queue.
+const DRAINS: f64 = 0.85;
+/// A path that loses more than this by itself may lose packets of a probe too.
+const LOSSY: f64 = 0.005;
+/// What is kept of the estimate each time that a queue does not drain.
+const INSIST: f64 = 0.88;
 /// What is kept of the estimate when what waited was another's burst.
 const PASSED: f64 = 0.97;
 /// What is kept of the estimate when the queue overflows then.
@@ -56,6 +62,8 @@ struct Drain {
     ceiling_bps: f64,
     queue: f64,
     carried: f64,
+    /// How often it began again.
+    rounds: i32,
     since: Micros,
     /// Packets were lost to the queue.
     overflow: bool,
@@ -238,6 +246,10 @@ impl Controller {
         let Some(drain) = self.drain else {
             return self.start_drain(signals, delay, carried, self.bps);
         };
+        if signals.sent_bps < DRAINS * carried {
+            // It is long, and it drains.
+            return delay.acknowledge();
+        }
         // It grows again though much less is sent than was carried, and hardly more than arrives: it is not ours.
         let obeyed = signals.sent_bps < 0.7 * drain.first_carried && signals.sent_bps < 1.25 * carried;
         if obeyed && signals.next_told > self.ignore_before {
@@ -250,7 +262,9 @@ impl Controller {
     fn start_drain(&mut self, signals: &Signals, delay: &mut DelayDetector, carried: f64, ceiling_bps: f64) {
         let resume_bps = clamp((BACK_OFF * carried).min(ceiling_bps));
         let queue = delay.queue();
-        self.bps = clamp(resume_bps * drain_share(queue));
+        // Who is told to send less may take his time, or still send more than that.
+        let rounds = self.drain.map_or(0, |d| d.rounds + 1).min(4);
+        self.bps = clamp(resume_bps * drain_share(queue) * INSIST.powi(rounds));
         self.capacity = Some(Capacity { bps: carried, at: signals.now });
         let until = signals.now + 2 * signals.rtt + 1_000_000;
         let (first_carried, first_resume) =
@@ -260,6 +274,7 @@ impl Controller {
             ceiling_bps,
             queue,
             carried,
+            rounds,
             since: signals.now,
             overflow: signals.tally.queued > 0 || self.drain.is_some_and(|d| d.overflow),
             seen: None,
@@ -302,7 +317,7 @@ impl Controller {
         // or the way has become longer; otherwise it takes more of the same.
         let spare = (1.0 - signals.sent_bps / drain.carried).clamp(0.0, 1.0);
         let expected = spare * (signals.now - drain.since) as f64;
-        if expected > 50_000.0 && drain.queue - standing < 0.3 * expected.min(drain.queue) {
+        if spare > 1.0 - DRAINS && expected > 50_000.0 && drain.queue - standing < 0.3 * expected.min(drain.queue) {
             self.start_to_compete(signals, delay, drain);
         } else {
             self.start_drain(signals, delay, backlog.unwrap_or(drain.carried), drain.ceiling_bps);
@@ -410,6 +425,9 @@ impl Controller {
             Some(false) if self.probe_failures > 0 => {
                 let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(4));
                 self.probe_at = self.probe_at.max(self.probed_at + patience);
+                if let Some(capacity) = &mut self.capacity {
+                    capacity.at = signals.now;
+                }
             }
             _ => {}
         }
@@ -439,7 +457,9 @@ impl Controller {
         if self.drain.is_some() {
             return;
         }
-        let outcome = Outcome { bps: self.with_losses(outcome.bps), ..outcome };
+        let inherent = self.loss.inherent();
+        let usual = 2.0 * inherent + if inherent > LOSSY { 0.1 } else { 0.01 };
+        let outcome = if outcome.lost < usual { outcome.with_lost() } else { outcome };
         if outcome.saturated {
             self.probe_failures += 1;
             self.capacity = Some(Capacity { bps: outcome.bps, at: now });
@@ -452,8 +472,10 @@ impl Controller {
             self.limited_by = LimitedBy::Delay;
         } else {
             self.probe_failures = 0;
-            if self.capacity.is_some_and(|c| c.bps < outcome.bps) {
-                self.capacity = None;
+            // A little more than the known limit may be an error of measurement: the limit moves, but it stays.
+            self.capacity = self.capacity.filter(|c| outcome.bps < 1.15 * c.bps);
+            if let Some(capacity) = &mut self.capacity {
+                *capacity = Capacity { bps: capacity.bps.max(outcome.bps), at: now };
             }
             // Another one at once, if this one led anywhere.
             let shown = PROBE_SHARE * outcome.bps;

@@ -188,7 +188,7 @@ impl Bandwidth {
             }
             self.received.add(packet.arrival, sent.bytes);
             if sent.probes {
-                self.prober.handle_arrival(packet.sent, packet.arrival, sent.bytes);
+                self.prober.handle_arrival(packet);
             }
             if number < self.next_told {
                 continue; // Overtaken: it says nothing of the queue.
