@@ -21,8 +21,9 @@ const SOONEST_PROBE: Micros = 1_000_000;
 /// The first after a back-off.
 const RECOVERY: Micros = 3_000_000;
 
-/// What may be sent at any moment, as a multiple of the estimate; and of the limit, where that is known.
+/// What may be sent at any moment, as a multiple of the estimate; at the start; and of the limit, where that is known.
 const PACING: f64 = 1.5;
+const PACING_START: f64 = 2.5;
 const PACING_KNOWN: f64 = 1.3;
 /// The lowest rate of a probe.
 const MIN_PROBE_BPS: f64 = 250_000.0;
@@ -147,11 +148,11 @@ impl Controller {
         self.drain.map_or(self.bps, |drain| drain.resume_bps.max(self.bps))
     }
 
-    /// Faster than the path is known to be is of no use: it would only fill the queue there. As long as nothing is known, a frame
-    /// is to be gone in less than half the time until the next.
+    /// Faster than the path is known to be is of no use: it would only fill the queue there. A first picture has no time to lose.
     pub fn pacing_bps(&self) -> f64 {
         match self.capacity {
             Some(capacity) => (PACING_KNOWN * capacity.bps).clamp(PACING_KNOWN * self.bps(), PACING * self.bps()),
+            None if self.limited_by == LimitedBy::Start => PACING_START * self.bps(),
             None => PACING * self.bps(),
         }
     }
