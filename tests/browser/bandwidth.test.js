@@ -9,8 +9,26 @@ async function record(stage, viewer, publisher, seconds, rows, done = () => fals
   for (let n = 0; n < seconds; n++) {
     const before = stage.path.counts();
     await pause(1000);
-    const [report, { subscribe }, now] = await Promise.all([viewer.report(publisher), viewer.run(async (room) => (await room.stats()).server), Promise.resolve(stage.path.counts())]);
-    const row = { width: report.width, fps: Math.round(report.fps), gapMs: Math.round(report.longestGapMs), estimateKbps: Math.round((subscribe?.estimateBps ?? 0) / 1000), kbps: Math.round(((now.bytes - before.bytes) * 8) / 1000), dropped: now.dropped - before.dropped, queued: now.backlog };
+    const now = stage.path.counts();
+    const [report, { subscribe }, [state], sent] = await Promise.all([
+      viewer.report(publisher),
+      viewer.run(async (room) => (await room.stats()).server ?? {}),
+      viewer.page.evaluate((name) => bench.statesOf(name), publisher.name),
+      publisher.page.evaluate(() => bench.stats('outbound-rtp')),
+    ]);
+    const layer = state.layer ? `${state.layer.rid}T${state.layer.temporal ?? ''}` : '-';
+    const encoded = sent.filter(({ kind }) => kind === 'video').map(({ rid, framesPerSecond }) => `${rid}${framesPerSecond ?? 0}`);
+    const row = {
+      width: report.width,
+      fresh: report.fresh,
+      gapMs: Math.round(report.longestGapMs),
+      layer: `${layer} ${state.state} ${state.why}`,
+      estimateKbps: Math.round((subscribe?.estimateBps ?? 0) / 1000),
+      kbps: Math.round(((now.bytes - before.bytes) * 8) / 1000),
+      dropped: now.dropped - before.dropped,
+      queued: now.backlog,
+      encoded: encoded.sort().join(' '),
+    };
     rows.push(row);
     if (done(row)) return n + 1;
   }
@@ -20,7 +38,7 @@ async function record(stage, viewer, publisher, seconds, rows, done = () => fals
 const table = (rows) => rows.map((row) => Object.entries(row).map(([key, value]) => `${key} ${value}`).join(', ')).join('\n');
 
 scenario('3 Mbit/s, 600 kbit/s and back: no freeze, and the best picture soon', { shaped: { kbps: 3000 }, timeout: 180_000 }, async (stage) => {
-  const ada = await stage.guest({ name: 'Ada', id: 1, source: { width: 1280, height: 720, fps: 20, texture: 0.3 } });
+  const ada = await stage.guest({ name: 'Ada', id: 1, source: { width: 1280, height: 720, fps: 20, texture: 0.1 } });
   const bob = await stage.guest({ name: 'Bob', kind: 'shaped' });
   const rows = [];
   try {
