@@ -145,9 +145,7 @@ impl Meter {
     /// What another shard says of the stream.
     pub fn hint(&mut self, hint: Hint) {
         self.hint_bps = hint.bps;
-        if self.windows == 0 {
-            self.sizes = hint.sizes;
-        }
+        self.sizes = hint.sizes;
     }
 
     pub fn as_hint(&self) -> Hint {

@@ -92,8 +92,10 @@ impl Engine {
         if let Some(rtt) = peer.rtt {
             outgoing.bandwidth.handle_rtt(rtt);
         }
-        if let Some(fraction) = lost.checked_div(sent) {
-            outgoing.bandwidth.handle_report(now, fraction as u8);
+        // (At most 31 blocks of 2^16 packets each.)
+        if sent > 0 && outgoing.bandwidth.handle_report(now, sent as u32, lost) {
+            self.follow_estimate(now, index);
+            self.list(index);
         }
         self.follow_estimate(now, index, true);
     }
