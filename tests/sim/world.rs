@@ -282,6 +282,7 @@ impl Sim {
             seed: self.seed.wrapping_mul(1_000).wrapping_add(index as u64),
             identity: identity(),
             rtx: true,
+            view: None,
             feedback: Feedback::TransportCc,
             mends: true,
             codecs: loadtest::client::VideoCodec::ALL.to_vec(),
