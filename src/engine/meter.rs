@@ -139,7 +139,7 @@ impl Meter {
     /// What another shard says of the stream.
     pub fn hint(&mut self, hint: Hint) {
         self.hint_bps = hint.bps;
-        if self.windows == 0 {
+        if hint.sizes != Sizes::default() {
             self.sizes = hint.sizes;
         }
     }
