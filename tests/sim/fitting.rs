@@ -132,6 +132,10 @@ fn everybody_gets_what_fits_his_own_path() {
             let share = rate / best_fitting(path.kbps * 1_000);
             let queueing = sim.clients[viewer].down.queueing(since);
             let shown = sim.shown(viewer, 0, "1");
+            if share < 0.85 {
+                let told = sim.told(viewer);
+                println!("{:#?}", &told[told.len().saturating_sub(12)..]);
+            }
             println!("{path:?}: {:.0} kbit/s, {share:.2} of the best that fits; {queueing:?}; {shown:?}", rate / 1e3);
             // What is lost on the way is sent again; it is lost before the receiver counts it.
             if share < 0.85 || queueing.p95 > ms(150) {
