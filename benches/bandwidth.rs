@@ -82,10 +82,11 @@ fn steps() -> usize {
                     missed += usize::from(bad);
                     if bad || std::env::var("ALL").is_ok() {
                         println!(
-                            "{} {:5.0}k -> {:5.0}k rtt {rtt:3} buf {buffer:3} loss {loss:.2}: over {over:.1} s rise {rise:.1} s util {u:.2} q95 {:3.0}",
+                            "{} {:5.0}k -> {:5.0}k rtt {rtt:3} buf {buffer:3} loss {loss:.2}: over {over:.1} s rise {rise:.1} s known {:.1} util {u:.2} q95 {:3.0}",
                             if bad { "MISS" } else { "ok  " },
                             high / 1e3,
                             low / 1e3,
+                            measure::known(&w, STEP + 30.0, high),
                             q * 1e3
                         );
                     }

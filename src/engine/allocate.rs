@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Rates drift: with an estimate, the choice is looked at so often.
 const AGAIN: Duration = Duration::from_secs(1);
 /// An estimate that moves is followed at most so often, unless less than is sent.
-const FOLLOW: Duration = Duration::from_millis(40);
+const FOLLOW: Duration = Duration::from_millis(20);
 /// A change of the estimate below this share is followed with the next round.
 const MOVED: f64 = 0.03;
 

@@ -9,6 +9,7 @@
 //! 5. [`egress::segments`](crate::egress::segments) joins packets of nearly equal size into one send,
 //! 6. `fanout` writes the header, seals into the slab, and hands the run to the [`Sink`]: one system call.
 mod allocate;
+mod announce;
 pub mod api;
 mod commands;
 mod demand;

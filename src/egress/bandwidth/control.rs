@@ -30,6 +30,8 @@ const MIN_PROBE_BPS: f64 = 250_000.0;
 const COMPETING: Micros = 20_000_000;
 /// Who sends less than so much of what arrives drains the queue.
 const DRAINS: f64 = 0.85;
+/// So much of a queue should still have been there when it was gone.
+const SURPRISE: f64 = 50_000.0;
 /// A path that loses more than this by itself may lose packets of a probe too.
 const LOSSY: f64 = 0.005;
 /// What is kept of the estimate each time that a queue does not drain.
@@ -46,6 +48,8 @@ pub(super) struct Signals {
     pub usage: Usage,
     pub tally: Tally,
     pub sent_bps: f64,
+    /// Bytes sent since the beginning.
+    pub sent_total: u64,
     pub received_bps: f64,
     pub rtt: Micros,
     /// The number of the next packet to be sent, and of the next to be told of.
@@ -67,8 +71,10 @@ struct Drain {
     since: Micros,
     /// Packets were lost to the queue.
     overflow: bool,
-    /// When feedback first told of what was sent since, and what waited then.
-    seen: Option<(Micros, f64)>,
+    /// Bytes sent before.
+    sent_total: u64,
+    /// Feedback has told of what was sent since.
+    seen: bool,
     until: Micros,
     /// What was carried when it began, and what would have been sent; it may have begun again and again since then.
     first_carried: f64,
@@ -277,7 +283,8 @@ impl Controller {
             rounds,
             since: signals.now,
             overflow: signals.tally.queued > 0 || self.drain.is_some_and(|d| d.overflow),
-            seen: None,
+            sent_total: signals.sent_total,
+            seen: false,
             until,
             first_carried,
             first_resume,
@@ -300,8 +307,8 @@ impl Controller {
             self.capacity = Some(Capacity { bps: carried, at: signals.now });
             drain.queue = drain.queue.max(standing);
         }
-        if seen && drain.seen.is_none() {
-            drain.seen = Some((signals.now, standing));
+        if seen && !drain.seen {
+            drain.seen = true;
             drain.until = signals.now + 500_000 + 2 * standing as Micros;
         }
         let drain = *drain;
@@ -324,18 +331,19 @@ impl Controller {
         }
     }
 
-    /// The queue is gone. How fast it went says too what the path carries; a queue that was gone before less was sent was none
-    /// of ours, but a burst of somebody else's.
+    /// The queue is gone. If it went much sooner than it could have, had the path carried no more than was measured, it was a
+    /// burst of somebody else's.
     fn resume(&mut self, signals: &Signals, drain: Drain) {
-        let (since, queue) = drain.seen.unwrap_or((signals.now, 0.0));
-        let took = (signals.now - since) as f64;
-        let pace = if took > queue { 1.0 - (queue - DRAINED).max(0.0) / took } else { 0.0 };
-        let carries = signals.sent_bps.min(self.bps) / pace.max(0.1);
-        let passed = queue < DRAINED;
-        let resume =
-            if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
+        let took = (signals.now - drain.since).max(1) as f64;
+        let sent_bps = signals.sent_total.saturating_sub(drain.sent_total) as f64 * 8e6 / took;
+        let seen = (took - signals.rtt as f64).max(1.0);
+        let left = drain.queue - seen * (1.0 - sent_bps / drain.carried);
+        self.bps = drain.resume_bps;
         // A queue that overflowed was short: that it went quickly says nothing.
-        self.bps = clamp(if drain.overflow { drain.resume_bps } else { drain.resume_bps.max(resume) });
+        if left > SURPRISE && !drain.overflow {
+            let pace = (1.0 - drain.queue / seen).max(0.1);
+            self.bps = clamp(drain.resume_bps.max((BACK_OFF * sent_bps / pace).min(PASSED * drain.ceiling_bps)));
+        }
         if self.capacity.is_some_and(|c| c.bps * PROBE_SHARE < self.bps) {
             self.capacity = Some(Capacity { bps: self.bps / PROBE_SHARE, at: signals.now });
         }

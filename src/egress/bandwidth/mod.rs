@@ -356,6 +356,7 @@ impl Bandwidth {
             usage,
             tally,
             sent_bps: self.sent.bps(now, 500_000),
+            sent_total: self.history.sent_bytes(),
             received_bps: self.received.bps(arrival, 300_000),
             rtt: self.rtt.unwrap_or(100_000),
             next_number: self.history.next(),
