@@ -148,6 +148,25 @@ fn everybody_gets_what_fits_his_own_path() {
     }
 }
 
+/// On a path that loses nothing and carries everything, nothing is ever asked for again: what the server numbers, it sends.
+#[test]
+fn a_good_path_needs_no_repair() {
+    for (seed, camera) in [(760, TrackConfig::camera(6_000).every(INTERVAL)), (761, camera()), (762, camera())] {
+        let mut sim = Sim::new(seed);
+        sim.join_to_publish(&[TrackConfig::microphone(), camera]);
+        let viewers = [sim.join(&[]), sim.join(&[]), sim.join(&[])];
+        sim.run_until(secs(3), "a picture", |sim| viewers.iter().all(|v| sim.sees(*v, 0, "1")));
+        sim.run(secs(15));
+        for viewer in viewers {
+            for slot in sim.client(viewer).subscriber.iter().flat_map(|s| &s.slots) {
+                let (lost, expected) = (slot.ledger.lost_before_repair(), slot.ledger.expected());
+                assert_eq!(lost, 0, "viewer {viewer}, slot {}: of {expected} packets; {:?}", slot.mid, slot.stats);
+            }
+        }
+        sim.assert_clean();
+    }
+}
+
 /// Those with good paths are as well off as without the others.
 #[test]
 fn none_harms_another() {
