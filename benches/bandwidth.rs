@@ -82,10 +82,11 @@ fn steps() -> usize {
                     missed += usize::from(bad);
                     if bad || std::env::var("ALL").is_ok() {
                         println!(
-                            "{} {:5.0}k -> {:5.0}k rtt {rtt:3} buf {buffer:3} loss {loss:.2}: over {over:.1} s rise {rise:.1} s util {u:.2} q95 {:3.0}",
+                            "{} {:5.0}k -> {:5.0}k rtt {rtt:3} buf {buffer:3} loss {loss:.2}: over {over:.1} s rise {rise:.1} s known {:.1} util {u:.2} q95 {:3.0}",
                             if bad { "MISS" } else { "ok  " },
                             high / 1e3,
                             low / 1e3,
+                            measure::known(&w, STEP + 30.0, high),
                             q * 1e3
                         );
                     }
@@ -142,6 +143,7 @@ fn trace(args: &[f64]) {
     if get(4, 0.0) > 0.0 {
         s.steps = vec![(STEP, get(4, 0.0)), (STEP + 30.0, bps)];
     }
+    s.seed = std::env::var("SEED").ok().and_then(|e| e.parse().ok()).unwrap_or(1);
     s.shape.burst = get(6, 0.0);
     s.shape.jitter = std::time::Duration::from_secs_f64(get(7, 0.0) / 1e3);
     if get(8, 0.0) > 0.0 {

@@ -206,7 +206,8 @@ impl<J: Copy> Pacer<J> {
         pacing_bps.max(self.queued_bytes as f64 * 8.0 / left)
     }
 
-    /// Fills a probe up to its rate. `handed` bytes of media are on their way already, and not yet counted by the estimate.
+    /// Fills a probe up to its rate. `handed` bytes of media are on their way already, and not yet counted by the estimate. Padding is
+    /// not paid for, so that no media waits for it.
     fn pad(&mut self, now: Instant, bandwidth: &Bandwidth, mut handed: usize, out: &mut Vec<Item<J>>) {
         self.probing = bandwidth.is_probing();
         if !self.probing {
@@ -216,7 +217,6 @@ impl<J: Copy> Pacer<J> {
         while handed < due {
             out.push(Item::Padding { bytes: PADDING });
             handed += PADDING;
-            self.pay(now, PADDING);
         }
     }
 }

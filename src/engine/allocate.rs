@@ -15,9 +15,12 @@ use std::time::{Duration, Instant};
 /// Rates drift: with an estimate, the choice is looked at so often.
 const AGAIN: Duration = Duration::from_secs(1);
 /// An estimate that moves is followed at most so often, unless less than is sent.
-const FOLLOW: Duration = Duration::from_millis(40);
+const FOLLOW: Duration = Duration::from_millis(20);
 /// A change of the estimate below this share is followed with the next round.
 const MOVED: f64 = 0.03;
+
+/// See [`Board::exceeded`]: a share of the budget, as its inverse.
+const EXCEEDED: u64 = 4;
 
 /// What a peer with slots remembers of its allocation.
 #[derive(Default)]
@@ -55,7 +58,18 @@ pub(super) struct Board {
     pub layers: Vec<Layer>,
     /// For each layer.
     targets: Vec<Target>,
+    /// What is sent now is so much more than the path carries that it is not worth sending any more of it: it would only stand in the way
+    /// of what takes its place.
+    exceeded: bool,
     pub scratch: Scratch,
+}
+
+impl Board {
+    /// Bits a second of what is sent now.
+    fn current_bps(&self) -> u64 {
+        let current = |slot: &allocation::Slot| self.layers.get(usize::from(slot.first) + usize::from(slot.current?));
+        self.slots.iter().filter_map(current).map(|layer| u64::from(layer.bps)).sum()
+    }
 }
 
 impl From<&api::Wish> for Wish {
@@ -148,21 +162,9 @@ impl Engine {
             let allocation = &mut outgoing.allocation;
             let at_ms = allocation.millis(now);
             let path = Path { budget_bps, untested: !allocation.tested, audio_bps, calm: allocation.calm };
+            board.exceeded = budget_bps.is_some_and(|bps| board.current_bps() + audio_bps > bps + bps / EXCEEDED);
             let outcome = allocation::allocate(at_ms, &path, &board.slots, &board.layers, &mut board.scratch);
             allocation.log.note_allocation(at_ms, &path, &board, &outcome);
-            if std::env::var("DBG").is_ok() {
-                eprintln!(
-                    "ALLOC peer {index} at {at_ms} path {path:?} cur {:?} -> {:?} layers {:?} out {outcome:?} est {:?}",
-                    board.slots.iter().map(|s| s.current).collect::<Vec<_>>(),
-                    board.scratch.choices().iter().map(|c| (c.layer, c.memory)).collect::<Vec<_>>(),
-                    board
-                        .layers
-                        .iter()
-                        .map(|l| (l.encoding, l.spatial, l.temporal, l.bps / 1000, l.height))
-                        .collect::<Vec<_>>(),
-                    outgoing.bandwidth.estimate()
-                );
-            }
             (allocation.calm, allocation.budget_bps, allocation.outcome) = (outcome.calm, budget_bps, outcome);
             allocation.ran_at = Some(now);
             outgoing.set_goal(now, &outcome);
@@ -242,11 +244,18 @@ impl Engine {
         let at = usize::from(at);
         let slot = &mut self.peers[index].slots[at];
         slot.share = Share::from(choice);
-        let target = choice.layer.and_then(|l| board.targets.get(usize::from(own.first) + usize::from(l))).copied();
+        let place = |layer: u8| usize::from(own.first) + usize::from(layer);
+        let target = choice.layer.and_then(|l| board.targets.get(place(l))).copied();
         let before = slot.forwarder.target();
         if target != before {
-            slot.forwarder.set_target(target, target.is_some());
+            let bps = |layer: Option<u8>| layer.and_then(|l| board.layers.get(place(l))).map_or(0, |layer| layer.bps);
+            let ends = board.exceeded && bps(choice.layer) < bps(own.current);
+            slot.forwarder.set_target(target, target.is_some() && !ends);
+            if ends && slot.forwarder.current().is_none() {
+                self.forget_waiting(index, at);
+            }
         }
+        let slot = &mut self.peers[index].slots[at];
         match (target, slot.told) {
             (None, _) => slot.told = Some(SlotState::Paused),
             (Some(_), Some(SlotState::Paused | SlotState::NoCodec) | None) => slot.told = Some(SlotState::Waiting),

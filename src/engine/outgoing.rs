@@ -94,6 +94,19 @@ impl Engine {
         self.arm_pacer(now, index);
     }
 
+    /// What waits for this slot will not be sent: it was for a source that the path does not carry.
+    pub(super) fn forget_waiting(&mut self, index: usize, slot: usize) {
+        let Self { peers, metrics, .. } = self;
+        let Some(outgoing) = peers[index].outgoing.as_deref_mut() else { return };
+        outgoing.pacer.retain(|job| {
+            let stays = job.source.slot as usize != slot;
+            if !stays {
+                metrics.drop_packet(DropReason::OldSource);
+            }
+            stays
+        });
+    }
+
     /// Adds packets of padding until they are `bytes` long together.
     fn pad(&mut self, now: Instant, index: usize, bytes: usize, jobs: &mut Vec<Job<Source>>) {
         let mut padded = 0;

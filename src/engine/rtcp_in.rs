@@ -126,6 +126,8 @@ impl Engine {
             slot.nacks += 1;
             let origin = behind(highest, low).and_then(|out| Some((out, slot.forwarder.origin(out)?)));
             match origin {
+                // It would only take the place of what is shown now.
+                Some((_, origin)) if origin.superseded => metrics.drop_packet(DropReason::OldSource),
                 Some((out, origin)) if peer.repairs_due.len() < MAX_REPAIRS => {
                     peer.repairs_due.push(Repair { slot: at, out, origin });
                 }

@@ -146,7 +146,7 @@ impl ReceiveStream {
         self.bytes += len as u64;
         self.rate.add(now, len);
         if let Some(meter) = &mut self.meter {
-            meter.add(now, len, &packet.frame);
+            meter.add(now, len, packet.timestamp, &packet.frame);
         }
     }
 

@@ -2,6 +2,7 @@
 use super::link::Shape;
 use super::source;
 use super::world::{IP_OVERHEAD, Scenario, World};
+use exedra::egress::allocation::RAISE_SHARE;
 use std::time::{Duration, Instant};
 
 /// Before this, a run is still starting; what is steady is measured from here on: seconds.
@@ -22,7 +23,7 @@ pub fn path(bps: f64, rtt_ms: u64, buffer_ms: u64, loss: f64) -> Shape {
 
 pub fn scenario(shape: Shape, seconds: f64) -> Scenario {
     Scenario {
-        seed: 1,
+        seed: std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1),
         shape,
         steps: vec![],
         seconds,
@@ -80,4 +81,11 @@ pub fn rise(world: &World, step: f64, bps: f64) -> f64 {
         at += 0.1;
     }
     at - step
+}
+
+/// From a step up to `bps` on: seconds until the estimate is high enough for the best fitting layers.
+pub fn known(world: &World, step: f64, bps: f64) -> f64 {
+    let want = best(&world.scenario, bps) / RAISE_SHARE;
+    let slices = world.viewers[0].slices.iter().skip((step * 10.0) as usize);
+    slices.take_while(|slice| slice.estimate < want).count() as f64 / 10.0
 }

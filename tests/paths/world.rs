@@ -274,7 +274,8 @@ impl Viewer {
             return;
         }
         (self.allocated_at, self.budget) = (now, bps);
-        let path = Path { budget_bps: Some(bps), audio_bps: AUDIO_BPS as u64, untested: false, calm: self.outcome.calm };
+        let path =
+            Path { budget_bps: Some(bps), audio_bps: AUDIO_BPS as u64, untested: false, calm: self.outcome.calm };
         let at_ms = (now - self.starts).as_millis() as u64;
         self.outcome = allocation::allocate(at_ms, &path, &self.slots, &self.layers, &mut self.scratch);
         for ((slot, track), choice) in self.slots.iter_mut().zip(&mut self.tracks).zip(self.scratch.choices()) {

@@ -28,6 +28,14 @@ const PACING_KNOWN: f64 = 1.3;
 const MIN_PROBE_BPS: f64 = 250_000.0;
 /// Who shares the path with a flow that fills the queue does not heed the delay for so long.
 const COMPETING: Micros = 20_000_000;
+/// Who sends less than so much of what arrives drains the queue.
+const DRAINS: f64 = 0.85;
+/// So much of a queue should still have been there when it was gone.
+const SURPRISE: f64 = 50_000.0;
+/// A path that loses more than this by itself may lose packets of a probe too.
+const LOSSY: f64 = 0.005;
+/// What is kept of the estimate each time that a queue does not drain.
+const INSIST: f64 = 0.88;
 /// What is kept of the estimate when what waited was another's burst.
 const PASSED: f64 = 0.97;
 /// What is kept of the estimate when the queue overflows then.
@@ -40,6 +48,8 @@ pub(super) struct Signals {
     pub usage: Usage,
     pub tally: Tally,
     pub sent_bps: f64,
+    /// Bytes sent since the beginning.
+    pub sent_total: u64,
     pub received_bps: f64,
     pub rtt: Micros,
     /// The number of the next packet to be sent, and of the next to be told of.
@@ -56,11 +66,15 @@ struct Drain {
     ceiling_bps: f64,
     queue: f64,
     carried: f64,
+    /// How often it began again.
+    rounds: i32,
     since: Micros,
     /// Packets were lost to the queue.
     overflow: bool,
-    /// When feedback first told of what was sent since, and what waited then.
-    seen: Option<(Micros, f64)>,
+    /// Bytes sent before.
+    sent_total: u64,
+    /// Feedback has told of what was sent since.
+    seen: bool,
     until: Micros,
     /// What was carried when it began, and what would have been sent; it may have begun again and again since then.
     first_carried: f64,
@@ -238,6 +252,10 @@ impl Controller {
         let Some(drain) = self.drain else {
             return self.start_drain(signals, delay, carried, self.bps);
         };
+        if signals.sent_bps < DRAINS * carried {
+            // It is long, and it drains.
+            return delay.acknowledge();
+        }
         // It grows again though much less is sent than was carried, and hardly more than arrives: it is not ours.
         let obeyed = signals.sent_bps < 0.7 * drain.first_carried && signals.sent_bps < 1.25 * carried;
         if obeyed && signals.next_told > self.ignore_before {
@@ -250,7 +268,9 @@ impl Controller {
     fn start_drain(&mut self, signals: &Signals, delay: &mut DelayDetector, carried: f64, ceiling_bps: f64) {
         let resume_bps = clamp((BACK_OFF * carried).min(ceiling_bps));
         let queue = delay.queue();
-        self.bps = clamp(resume_bps * drain_share(queue));
+        // Who is told to send less may take his time, or still send more than that.
+        let rounds = self.drain.map_or(0, |d| d.rounds + 1).min(4);
+        self.bps = clamp(resume_bps * drain_share(queue) * INSIST.powi(rounds));
         self.capacity = Some(Capacity { bps: carried, at: signals.now });
         let until = signals.now + 2 * signals.rtt + 1_000_000;
         let (first_carried, first_resume) =
@@ -260,9 +280,11 @@ impl Controller {
             ceiling_bps,
             queue,
             carried,
+            rounds,
             since: signals.now,
             overflow: signals.tally.queued > 0 || self.drain.is_some_and(|d| d.overflow),
-            seen: None,
+            sent_total: signals.sent_total,
+            seen: false,
             until,
             first_carried,
             first_resume,
@@ -285,8 +307,8 @@ impl Controller {
             self.capacity = Some(Capacity { bps: carried, at: signals.now });
             drain.queue = drain.queue.max(standing);
         }
-        if seen && drain.seen.is_none() {
-            drain.seen = Some((signals.now, standing));
+        if seen && !drain.seen {
+            drain.seen = true;
             drain.until = signals.now + 500_000 + 2 * standing as Micros;
         }
         let drain = *drain;
@@ -302,25 +324,26 @@ impl Controller {
         // or the way has become longer; otherwise it takes more of the same.
         let spare = (1.0 - signals.sent_bps / drain.carried).clamp(0.0, 1.0);
         let expected = spare * (signals.now - drain.since) as f64;
-        if expected > 50_000.0 && drain.queue - standing < 0.3 * expected.min(drain.queue) {
+        if spare > 1.0 - DRAINS && expected > 50_000.0 && drain.queue - standing < 0.3 * expected.min(drain.queue) {
             self.start_to_compete(signals, delay, drain);
         } else {
             self.start_drain(signals, delay, backlog.unwrap_or(drain.carried), drain.ceiling_bps);
         }
     }
 
-    /// The queue is gone. How fast it went says too what the path carries; a queue that was gone before less was sent was none
-    /// of ours, but a burst of somebody else's.
+    /// The queue is gone. If it went much sooner than it could have, had the path carried no more than was measured, it was a
+    /// burst of somebody else's.
     fn resume(&mut self, signals: &Signals, drain: Drain) {
-        let (since, queue) = drain.seen.unwrap_or((signals.now, 0.0));
-        let took = (signals.now - since) as f64;
-        let pace = if took > queue { 1.0 - (queue - DRAINED).max(0.0) / took } else { 0.0 };
-        let carries = signals.sent_bps.min(self.bps) / pace.max(0.1);
-        let passed = queue < DRAINED;
-        let resume =
-            if passed { PASSED * drain.ceiling_bps } else { (BACK_OFF * carries).min(PASSED * drain.ceiling_bps) };
+        let took = (signals.now - drain.since).max(1) as f64;
+        let sent_bps = signals.sent_total.saturating_sub(drain.sent_total) as f64 * 8e6 / took;
+        let seen = (took - signals.rtt as f64).max(1.0);
+        let left = drain.queue - seen * (1.0 - sent_bps / drain.carried);
+        self.bps = drain.resume_bps;
         // A queue that overflowed was short: that it went quickly says nothing.
-        self.bps = clamp(if drain.overflow { drain.resume_bps } else { drain.resume_bps.max(resume) });
+        if left > SURPRISE && !drain.overflow {
+            let pace = (1.0 - drain.queue / seen).max(0.1);
+            self.bps = clamp(drain.resume_bps.max((BACK_OFF * sent_bps / pace).min(PASSED * drain.ceiling_bps)));
+        }
         if self.capacity.is_some_and(|c| c.bps * PROBE_SHARE < self.bps) {
             self.capacity = Some(Capacity { bps: self.bps / PROBE_SHARE, at: signals.now });
         }
@@ -410,6 +433,9 @@ impl Controller {
             Some(false) if self.probe_failures > 0 => {
                 let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(4));
                 self.probe_at = self.probe_at.max(self.probed_at + patience);
+                if let Some(capacity) = &mut self.capacity {
+                    capacity.at = signals.now;
+                }
             }
             _ => {}
         }
@@ -439,7 +465,9 @@ impl Controller {
         if self.drain.is_some() {
             return;
         }
-        let outcome = Outcome { bps: self.with_losses(outcome.bps), ..outcome };
+        let inherent = self.loss.inherent();
+        let usual = 2.0 * inherent + if inherent > LOSSY { 0.1 } else { 0.01 };
+        let outcome = if outcome.lost < usual { outcome.with_lost() } else { outcome };
         if outcome.saturated {
             self.probe_failures += 1;
             self.capacity = Some(Capacity { bps: outcome.bps, at: now });
@@ -452,8 +480,10 @@ impl Controller {
             self.limited_by = LimitedBy::Delay;
         } else {
             self.probe_failures = 0;
-            if self.capacity.is_some_and(|c| c.bps < outcome.bps) {
-                self.capacity = None;
+            // A little more than the known limit may be an error of measurement: the limit moves, but it stays.
+            self.capacity = self.capacity.filter(|c| outcome.bps < 1.15 * c.bps);
+            if let Some(capacity) = &mut self.capacity {
+                *capacity = Capacity { bps: capacity.bps.max(outcome.bps), at: now };
             }
             // Another one at once, if this one led anywhere.
             let shown = PROBE_SHARE * outcome.bps;

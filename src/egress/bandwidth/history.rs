@@ -34,7 +34,7 @@ pub(super) struct History {
     packets: VecDeque<Sent>,
     /// The number of the next packet.
     next: u64,
-    total: u32,
+    total: u64,
 }
 
 impl History {
@@ -43,8 +43,8 @@ impl History {
         if self.packets.len() == self.packets.capacity() || self.packets.len() >= MAX_PACKETS {
             self.forget(at);
         }
-        self.total = self.total.wrapping_add(u32::from(bytes));
-        self.packets.push_back(Sent { at, total: self.total, bytes, fate: Fate::Unknown, probes });
+        self.total = self.total.wrapping_add(u64::from(bytes));
+        self.packets.push_back(Sent { at, total: self.total as u32, bytes, fate: Fate::Unknown, probes });
         self.next += 1;
         self.next - 1
     }
@@ -59,6 +59,11 @@ impl History {
     /// The number of the next packet.
     pub fn next(&self) -> u64 {
         self.next
+    }
+
+    /// All bytes that were ever sent.
+    pub fn sent_bytes(&self) -> u64 {
+        self.total
     }
 
     pub fn last(&self) -> Option<&Sent> {

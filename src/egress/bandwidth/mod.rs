@@ -188,7 +188,7 @@ impl Bandwidth {
             }
             self.received.add(packet.arrival, sent.bytes);
             if sent.probes {
-                self.prober.handle_arrival(packet.sent, packet.arrival, sent.bytes);
+                self.prober.handle_arrival(packet);
             }
             if number < self.next_told {
                 continue; // Overtaken: it says nothing of the queue.
@@ -356,6 +356,7 @@ impl Bandwidth {
             usage,
             tally,
             sent_bps: self.sent.bps(now, 500_000),
+            sent_total: self.history.sent_bytes(),
             received_bps: self.received.bps(arrival, 300_000),
             rtt: self.rtt.unwrap_or(100_000),
             next_number: self.history.next(),

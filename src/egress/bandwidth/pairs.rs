@@ -8,7 +8,9 @@ use super::delay::Arrived;
 const FASTER: f64 = 1.5;
 /// Weight of one pair in the share of fast ones.
 const GAIN: f64 = 0.07;
+/// So few within the last one to two windows tell nothing.
 const MIN_PAIRS: u32 = 10;
+const WINDOW: Micros = 1_500_000;
 const MIN_BYTES: u16 = 400;
 /// Half a tick of arrival times.
 const HALF_TICK: Micros = 125;
@@ -16,9 +18,12 @@ const HALF_TICK: Micros = 125;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pairs {
     last: Option<Arrived>,
-    /// Share of pairs that came faster than the limit allows, since the limit was measured; and how many there were.
+    /// Share of pairs that came faster than the limit allows, of late.
     fast: f64,
+    /// How many there were in this window, and in the one before; none from before the limit was measured.
     count: u32,
+    earlier: u32,
+    since: Micros,
     /// When the limit was measured there were fast pairs as well: they say nothing here.
     useless: bool,
 }
@@ -34,19 +39,22 @@ impl Pairs {
         let gap = (packet.arrival - last.arrival).max(HALF_TICK) as f64;
         let fast = f64::from(packet.bytes) * 8e6 / gap > FASTER * limit;
         self.fast += (f64::from(u8::from(fast)) - self.fast) * GAIN;
+        if packet.sent - self.since > WINDOW {
+            (self.earlier, self.count, self.since) = (self.count, 0, packet.sent);
+        }
         self.count = self.count.saturating_add(1);
     }
 
     /// The limit has been measured: what pairs say from here on is compared with it.
     pub fn handle_limit(&mut self) {
-        if self.count >= MIN_PAIRS {
+        if self.count.saturating_add(self.earlier) >= MIN_PAIRS {
             self.useless = self.fast > 0.4;
         }
-        (self.fast, self.count) = (0.0, 0);
+        (self.fast, self.count, self.earlier) = (0.0, 0, 0);
     }
 
     /// Whether the path seems to carry more than the limit now; `None` if it cannot be told.
     pub fn promise_more(&self) -> Option<bool> {
-        (!self.useless && self.count >= MIN_PAIRS).then_some(self.fast > 0.45)
+        (!self.useless && self.count.saturating_add(self.earlier) >= MIN_PAIRS).then_some(self.fast > 0.45)
     }
 }

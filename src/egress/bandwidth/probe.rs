@@ -4,6 +4,7 @@
 //! `ProbeBitrateEstimator`, but the second half of the burst is judged by itself too, because a token bucket that was full
 //! (policers, `tbf`) lets the first part through at any rate.
 use super::Micros;
+use super::delay::Arrived;
 
 const MIN_DURATION: Micros = 50_000;
 const MAX_DURATION: Micros = 250_000;
@@ -14,12 +15,16 @@ const MAX_SAMPLES: usize = 256;
 const MIN_SAMPLES: usize = 5;
 /// A burst that arrives more slowly than this, as a share of how it was sent, met the limit of the path.
 const PASSED: f64 = 0.88;
+/// With a later half so much slower than the whole there was a token bucket.
+const BUCKET: f64 = 0.85;
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     sent: Micros,
     arrival: Micros,
     bytes: u16,
+    /// Bytes sent up to and with this packet; wraps.
+    total: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +33,17 @@ pub(super) struct Outcome {
     pub bps: f64,
     /// The path carried no more: it was sent at a higher rate.
     pub saturated: bool,
+    /// What would have arrived without losses.
+    pub bps_with_lost: f64,
+    /// Share of its packets that did not arrive: 0 to 1.
+    pub lost: f64,
+}
+
+impl Outcome {
+    /// Losses are the path's own: what was lost was carried too.
+    pub fn with_lost(self) -> Self {
+        Self { bps: self.bps_with_lost, ..self }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,9 +119,10 @@ impl Prober {
     }
 
     /// A packet of the burst arrived.
-    pub fn handle_arrival(&mut self, sent: Micros, arrival: Micros, bytes: u16) {
+    pub fn handle_arrival(&mut self, packet: Arrived) {
         if self.burst.is_some() && self.samples.len() < MAX_SAMPLES {
-            self.samples.push(Sample { sent, arrival, bytes });
+            let Arrived { sent, arrival, total, bytes } = packet;
+            self.samples.push(Sample { sent, arrival, bytes, total });
         }
     }
 
@@ -147,31 +164,50 @@ impl Prober {
     fn end(&mut self) -> Option<Outcome> {
         let burst = self.burst.take()?;
         let enough = self.samples.len() >= MIN_SAMPLES && self.samples.len() as u32 * 2 >= burst.packets;
-        let outcome = enough.then(|| judge(&self.samples)).flatten();
+        let lost = 1.0 - self.samples.len() as f64 / f64::from(burst.packets.max(1));
+        let outcome = enough.then(|| judge(&self.samples, lost.max(0.0))).flatten();
         // Memory only while there are probes.
         self.samples.clear();
         outcome
     }
 }
 
-fn judge(samples: &[Sample]) -> Option<Outcome> {
-    let (sent, received) = (rate(samples, |s| s.sent)?, rate(samples, |s| s.arrival)?);
+fn judge(samples: &[Sample], lost: f64) -> Option<Outcome> {
+    let sent = rate(samples, |s| s.sent, true)?;
+    let (slow, bps) = arrived(samples, sent, false)?;
+    let (slow_with_lost, bps_with_lost) = arrived(samples, sent, true)?;
+    Some(Outcome { bps, bps_with_lost, saturated: slow && slow_with_lost, lost })
+}
+
+/// Whether a burst that was sent at some rate arrived more slowly, and how fast it did.
+fn arrived(samples: &[Sample], sent: f64, with_lost: bool) -> Option<(bool, f64)> {
+    let received = rate(samples, |s| s.arrival, with_lost)?;
     let half = &samples[samples.len() / 2..];
     // The later half in itself; it is only worth something with packets at several times.
-    let later = (half.len() >= MIN_SAMPLES).then(|| rate(half, |s| s.sent).zip(rate(half, |s| s.arrival))).flatten();
-    let saturated = received < PASSED * sent || later.is_some_and(|(sent, received)| received < 0.8 * PASSED * sent);
+    let later = (half.len() >= MIN_SAMPLES)
+        .then(|| rate(half, |s| s.sent, true).zip(rate(half, |s| s.arrival, with_lost)))
+        .flatten();
+    let slow = received < PASSED * sent || later.is_some_and(|(sent, received)| received < 0.8 * PASSED * sent);
+    // A later half that is not much slower is only noise.
     let bps = match later {
-        Some((_, later)) if saturated => received.min(later),
+        Some((_, later)) if slow && later < BUCKET * received => later,
         _ => received.min(sent),
     };
-    Some(Outcome { bps, saturated })
+    Some((slow, bps))
 }
 
 /// The rate between the first and the last time of a burst, in bits a second. Packets at the first time are not counted: they
 /// arrived with what was before.
-fn rate(samples: &[Sample], time: impl Fn(&Sample) -> Micros) -> Option<f64> {
+fn rate(samples: &[Sample], time: impl Fn(&Sample) -> Micros, with_lost: bool) -> Option<f64> {
     let start = samples.iter().map(&time).min()?;
     let end = samples.iter().map(&time).max()?;
-    let bytes: u64 = samples.iter().filter(|s| time(s) > start).map(|s| u64::from(s.bytes)).sum();
+    let after = || samples.iter().filter(|s| time(s) > start);
+    let bytes = match with_lost {
+        true => {
+            let before = samples.iter().filter(|s| time(s) == start).map(|s| s.total).last()?;
+            u64::from(after().last()?.total.wrapping_sub(before))
+        }
+        false => after().map(|s| u64::from(s.bytes)).sum(),
+    };
     (end - start >= 5_000).then(|| bytes as f64 * 8e6 / (end - start) as f64)
 }
