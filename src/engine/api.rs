@@ -284,11 +284,37 @@ pub struct PeerStats {
     pub remote_address: Option<String>,
     /// Round-trip time in milliseconds, from receiver reports.
     pub rtt_ms: Option<f64>,
+    /// What the way to it carries; of a connection that receives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<BandwidthStats>,
     pub datagrams_in: u64,
     pub bytes_in: u64,
     pub datagrams_out: u64,
     pub bytes_out: u64,
     pub streams: Vec<StreamStats>,
+}
+
+/// What the way to a subscriber carries, as the server believes.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BandwidthStats {
+    /// Bits a second of whole datagrams. Absent while the client says nothing that an estimate could be made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_bps: Option<u64>,
+    /// Bits a second that arrived over the last half second.
+    pub acked_bps: u64,
+    /// Bits a second of the layers that were chosen.
+    pub allocated_bps: u64,
+    /// Bits a second that would be sent if the path carried it.
+    pub wanted_bps: u64,
+    /// Share of packets lost, smoothed: 0 to 1.
+    pub loss: f64,
+    /// How long the last packet waited on its way, in milliseconds.
+    pub queue_delay_ms: f64,
+    /// What keeps the estimate where it is: `start`, `delay`, `loss`, `application`, `remb`, `silence` or `nothing`.
+    pub limited_by: String,
+    /// More is sent than is needed for a moment, to find out whether it arrives.
+    pub probing: bool,
 }
 
 /// One RTP stream of a connection: received from a publisher, or sent on a slot.
@@ -298,6 +324,11 @@ pub struct StreamStats {
     pub mid: String,
     pub track: Option<String>,
     pub rid: Option<String>,
+    /// The highest layers that are sent on a slot, where its encoding has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spatial: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temporal: Option<u8>,
     pub codec: Option<String>,
     pub ssrc: u32,
     pub packets: u64,

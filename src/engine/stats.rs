@@ -1,6 +1,7 @@
 //! What the engine knows of a peer, for `stats`.
-use super::Engine;
-use crate::engine::api::{PeerStats, StreamStats};
+use super::outgoing::Outgoing;
+use super::{Engine, told};
+use crate::engine::api::{BandwidthStats, PeerStats, StreamStats};
 use crate::ids::Rid;
 use std::time::Instant;
 
@@ -12,6 +13,8 @@ impl Engine {
             mid: peer.receive.get(s.media).map(|m| m.mid.to_string()).unwrap_or_default(),
             track: s.track.map(|t| self.tracks[t].id.to_string()),
             rid: s.rid.as_ref().map(Rid::to_string),
+            spatial: None,
+            temporal: None,
             codec: Some(s.codec.name().to_owned()),
             ssrc: s.ssrc.0,
             packets: s.packets,
@@ -25,10 +28,13 @@ impl Engine {
         });
         let sent = peer.slots.iter().filter(|slot| !slot.retired).map(|slot| {
             let current = slot.forwarder.current().and_then(|target| self.streams.get(target.stream.index as usize));
+            let layer = told::shown(slot, &self.streams);
             StreamStats {
                 mid: slot.media.mid.to_string(),
                 track: slot.track.map(|t| self.tracks[t].id.to_string()),
                 rid: current.and_then(|s| s.rid.as_ref()).map(Rid::to_string),
+                spatial: layer.as_ref().and_then(|layer| layer.spatial),
+                temporal: layer.as_ref().and_then(|layer| layer.temporal),
                 codec: current.map(|s| s.codec.name().to_owned()),
                 ssrc: slot.media.ssrc.0,
                 packets: slot.packets,
@@ -48,11 +54,27 @@ impl Engine {
             srtp_profile: profile,
             remote_address: peer.path.map(|p| p.remote.to_string()),
             rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            bandwidth: peer.outgoing.as_deref().map(bandwidth),
             datagrams_in: peer.counts.datagrams_in,
             bytes_in: peer.counts.bytes_in,
             datagrams_out: peer.counts.datagrams_out,
             bytes_out: peer.counts.bytes_out,
             streams: received.chain(sent).collect(),
         }
+    }
+}
+
+fn bandwidth(outgoing: &Outgoing) -> BandwidthStats {
+    let estimate = outgoing.bandwidth.estimate();
+    let outcome = &outgoing.allocation.outcome;
+    BandwidthStats {
+        estimate_bps: estimate.has_feedback.then_some(estimate.bps),
+        acked_bps: estimate.acked_bps,
+        allocated_bps: outcome.allocated_bps,
+        wanted_bps: outcome.wanted_bps,
+        loss: f64::from(estimate.loss),
+        queue_delay_ms: estimate.queue_delay.as_secs_f64() * 1_000.0,
+        limited_by: format!("{:?}", estimate.limited_by).to_lowercase(),
+        probing: estimate.probing,
     }
 }

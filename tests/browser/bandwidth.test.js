@@ -10,7 +10,7 @@ async function record(stage, viewer, publisher, seconds, rows, done = () => fals
     const before = stage.path.counts();
     await pause(1000);
     const now = stage.path.counts();
-    const [report, { subscribe }, [state], sent] = await Promise.all([
+    const [report, { sub }, [state], sent] = await Promise.all([
       viewer.report(publisher),
       viewer.run(async (room) => (await room.stats()).server ?? {}),
       viewer.page.evaluate((name) => bench.statesOf(name), publisher.name),
@@ -23,7 +23,7 @@ async function record(stage, viewer, publisher, seconds, rows, done = () => fals
       fresh: report.fresh,
       gapMs: Math.round(report.longestGapMs),
       layer: `${layer} ${state.state} ${state.why}`,
-      estimateKbps: Math.round((subscribe?.estimateBps ?? 0) / 1000),
+      estimateKbps: Math.round((sub?.bandwidth?.estimateBps ?? 0) / 1000),
       kbps: Math.round(((now.bytes - before.bytes) * 8) / 1000),
       dropped: now.dropped - before.dropped,
       queued: now.backlog,
