@@ -36,7 +36,7 @@ fuzz_target!(|steps: &[u8]| {
     let mut forwarder = Forwarder::new(Kind::Video, 3);
     let mut next = [SeqNo(40), SeqNo(70_000)];
     let mut mapped_to: HashMap<SeqNo, (StreamKey, SeqNo)> = HashMap::new();
-    let mut came: HashSet<(StreamKey, SeqNo)> = HashSet::new();
+    let mut came: HashSet<(usize, SeqNo)> = HashSet::new();
     let mut timestamp = [0u32; 2];
     for &[what, step, flags, layer, a, b, c, d] in steps.as_chunks::<8>().0 {
         let which = usize::from(what & 1);
@@ -53,7 +53,7 @@ fuzz_target!(|steps: &[u8]| {
         // Mostly the next packet, sometimes far ahead or behind.
         let far = if what & 0x30 == 0 { i64::from(step as i8) << (what >> 6) } else { i64::from(step & 3) };
         let Some(seq) = next[which].0.checked_add_signed(far).map(SeqNo) else { continue };
-        if !came.insert((stream, seq)) {
+        if !came.insert((which, seq)) {
             continue;
         }
         next[which] = next[which].max(seq);

@@ -147,6 +147,11 @@ impl<J: Copy> Pacer<J> {
         self.audio.is_empty() && self.repair.is_empty() && self.video.is_empty()
     }
 
+    /// Video packets that wait.
+    pub fn queued_video(&self) -> usize {
+        self.video.len()
+    }
+
     /// Bytes that wait.
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes

@@ -209,6 +209,7 @@ impl Engine {
         peer.report_due.get_or_insert(now + FIRST_REPORT);
         peer.review_due.get_or_insert(now + REVIEW_INTERVAL);
         peer.association.alive(now);
+        self.note_allocation(index, at, header, datagram);
         self.handle_association(now, index);
         self.touch(index);
     }

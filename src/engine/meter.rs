@@ -32,6 +32,9 @@ pub(super) struct Meter {
     /// Pictures of the present window, by temporal limit.
     pictures: [u16; TEMPORAL],
     keyframe: bool,
+    /// Of the first window: what its keyframe took, by limit, and the timestamp of that.
+    key_bits: [u32; LIMITS],
+    key_timestamp: Option<u32>,
     bps: [f32; LIMITS],
     fps: [f32; TEMPORAL],
     windows: u32,
@@ -54,6 +57,8 @@ impl Default for Meter {
             bits: [0; LIMITS],
             pictures: [0; TEMPORAL],
             keyframe: false,
+            key_bits: [0; LIMITS],
+            key_timestamp: None,
             bps: [0.0; LIMITS],
             fps: [0.0; TEMPORAL],
             windows: 0,
@@ -68,14 +73,22 @@ impl Default for Meter {
 }
 
 impl Meter {
-    pub fn add(&mut self, now: Instant, bytes: usize, frame: &FrameInfo) {
+    pub fn add(&mut self, now: Instant, bytes: usize, timestamp: u32, frame: &FrameInfo) {
         let since = *self.since.get_or_insert(now);
         let elapsed = now.saturating_duration_since(since);
-        if elapsed >= WINDOW {
+        if elapsed >= MOST_SILENCE && self.windows > 0 && self.gap < WINDOW {
+            // It was away, and is what it was: the silence is no part of it.
+            self.begin(now);
+        } else if elapsed >= WINDOW {
             self.turn(now, elapsed);
         }
         let bits = u32::try_from(bytes * 8).unwrap_or(u32::MAX);
-        for (sum, limit) in self.bits.iter_mut().zip(LayerSet::limits()) {
+        if frame.keyframe {
+            self.key_timestamp = Some(timestamp);
+        }
+        let of_keyframe = self.windows == 0 && self.key_timestamp == Some(timestamp);
+        let sums = if of_keyframe { &mut self.key_bits } else { &mut self.bits };
+        for (sum, limit) in sums.iter_mut().zip(LayerSet::limits()) {
             if !frame.absent.contains(limit) {
                 *sum = sum.saturating_add(bits);
             }
@@ -95,22 +108,32 @@ impl Meter {
     /// A window is complete.
     fn turn(&mut self, now: Instant, elapsed: Duration) {
         let seconds = elapsed.as_secs_f32();
-        // After a silence, what was before it says nothing.
-        let first = self.windows == 0 || elapsed >= 4 * WINDOW;
+        let first = self.windows == 0;
         let weight = match (first, self.keyframe) {
             (true, _) => 1.0,
             (false, true) => KEYFRAME_WEIGHT,
             (false, false) => WEIGHT,
         };
+        if self.windows == 0 && self.pictures[TEMPORAL - 1] > 1 {
+            // As if the keyframe had been a picture like the others.
+            let pictures = f32::from(self.pictures[TEMPORAL - 1]);
+            self.bits.iter_mut().for_each(|bits| *bits = (*bits as f32 * pictures / (pictures - 1.0)) as u32);
+        } else if self.windows == 0 {
+            self.bits = self.key_bits;
+        }
         for (rate, bits) in self.bps.iter_mut().zip(self.bits) {
             *rate += (bits as f32 / seconds - *rate) * weight;
         }
         for (rate, pictures) in self.fps.iter_mut().zip(self.pictures) {
             *rate += (f32::from(pictures) / seconds - *rate) * if first { 1.0 } else { WEIGHT };
         }
-        (self.bits, self.pictures, self.keyframe) = ([0; LIMITS], [0; TEMPORAL], false);
-        (self.came, self.coming) = (self.coming, 0);
         self.windows = self.windows.saturating_add(1);
+        (self.came, self.coming) = (self.coming, 0);
+        self.begin(now);
+    }
+
+    fn begin(&mut self, now: Instant) {
+        (self.bits, self.pictures, self.keyframe) = ([0; LIMITS], [0; TEMPORAL], false);
         self.since = Some(now);
     }
 
@@ -122,9 +145,7 @@ impl Meter {
     /// What another shard says of the stream.
     pub fn hint(&mut self, hint: Hint) {
         self.hint_bps = hint.bps;
-        if self.windows == 0 {
-            self.sizes = hint.sizes;
-        }
+        self.sizes = hint.sizes;
     }
 
     pub fn as_hint(&self) -> Hint {
@@ -202,7 +223,8 @@ impl Meter {
     fn guess(&self, now: Instant, width: u16, height: u16) -> u32 {
         let elapsed = self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         if elapsed >= SOON && self.hint_bps == 0 {
-            return (self.bits[LIMITS - 1] as f32 / elapsed.as_secs_f32()) as u32;
+            let bits = self.bits[LIMITS - 1].max(self.key_bits[LIMITS - 1] / 4);
+            return (bits as f32 / elapsed.as_secs_f32()) as u32;
         }
         match (self.hint_bps, u32::from(width) * u32::from(height)) {
             (0, 0) => USUAL_BPS,

@@ -9,6 +9,7 @@
 //! 5. [`egress::segments`](crate::egress::segments) joins packets of nearly equal size into one send,
 //! 6. `fanout` writes the header, seals into the slab, and hands the run to the [`Sink`]: one system call.
 mod allocate;
+mod announce;
 pub mod api;
 mod commands;
 mod demand;
@@ -21,6 +22,7 @@ mod layers;
 mod meter;
 mod outgoing;
 mod peer;
+mod quality;
 pub mod relay;
 mod reports;
 mod rtcp_in;
@@ -256,7 +258,7 @@ impl Engine {
                     if let Some(outgoing) = &mut peer.outgoing {
                         outgoing.bandwidth.handle_timeout(now);
                     }
-                    self.follow_estimate(now, index);
+                    self.follow_estimate(now, index, false);
                     self.handle_association(now, index);
                     if self.peers[index].review_due.is_some_and(|at| at <= now) {
                         self.review_streams(now, index);
@@ -369,30 +371,5 @@ impl Engine {
         let elapsed = now.saturating_duration_since(self.epoch.0);
         let fraction = ((u128::from(elapsed.subsec_nanos()) << 32) / 1_000_000_000) as u64;
         self.epoch.1.wrapping_add(elapsed.as_secs() << 32).wrapping_add(fraction)
-    }
-}
-#[doc(hidden)]
-impl Engine {
-    pub fn dbg_due(&self, now: Instant) {
-        for (i, p) in &self.peers {
-            eprintln!(
-                "peer {i} {:?} armed {:?} deadline {:?} assoc {:?} alloc {:?} bw {:?} report {:?} review {:?} twcc {:?} pacer {:?}",
-                p.id,
-                p.armed.map(|a| a.saturating_duration_since(now)),
-                self.deadline(now, i).map(|a| a.saturating_duration_since(now)),
-                p.association.poll_timeout().map(|a| a.saturating_duration_since(now)),
-                p.outgoing.as_ref().and_then(|o| o.allocation.due).map(|a| a.saturating_duration_since(now)),
-                p.outgoing.as_ref().and_then(|o| o.bandwidth.poll_timeout()).map(|a| a.saturating_duration_since(now)),
-                p.report_due.map(|a| a.saturating_duration_since(now)),
-                p.review_due.map(|a| a.saturating_duration_since(now)),
-                p.twcc.as_ref().and_then(|t| t.next_timeout()).map(|a| a.saturating_duration_since(now)),
-                p.outgoing.as_ref().and_then(|o| o.pacer.poll_timeout(now)).map(|a| a.saturating_duration_since(now))
-            );
-        }
-        eprintln!(
-            "timers {:?} held {:?}",
-            self.timers.next().map(|a| a.saturating_duration_since(now)),
-            self.batch.held_until.map(|a| a.saturating_duration_since(now))
-        );
     }
 }

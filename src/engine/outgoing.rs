@@ -94,6 +94,19 @@ impl Engine {
         self.arm_pacer(now, index);
     }
 
+    /// What waits for this slot will not be sent: it was for a source that the path does not carry.
+    pub(super) fn forget_waiting(&mut self, index: usize, slot: usize) {
+        let Self { peers, metrics, .. } = self;
+        let Some(outgoing) = peers[index].outgoing.as_deref_mut() else { return };
+        outgoing.pacer.retain(|job| {
+            let stays = job.source.slot as usize != slot;
+            if !stays {
+                metrics.drop_packet(DropReason::OldSource);
+            }
+            stays
+        });
+    }
+
     /// Adds packets of padding until they are `bytes` long together.
     fn pad(&mut self, now: Instant, index: usize, bytes: usize, jobs: &mut Vec<Job<Source>>) {
         let mut padded = 0;
@@ -130,6 +143,8 @@ impl Engine {
         let overhead = usize::from(peer.overhead);
         let outgoing = peer.outgoing.as_deref_mut()?;
         let slots = peer.slots.len();
+        // What still waits itself must not be overtaken by its copy: the receiver would miss what is between.
+        let waiting = outgoing.pacer.queued_video() as u64;
         let mut bare = None;
         for _ in 0..slots {
             outgoing.turn += 1;
@@ -137,7 +152,7 @@ impl Engine {
             let video = |s: &&mut Slot| s.media.kind == Kind::Video && s.media.active && !s.retired;
             let Some(slot) = peer.slots.get_mut(at).filter(video) else { continue };
             let back = outgoing.turn / slots as u64 % PADDING_FROM;
-            let out = slot.forwarder.highest().and_then(|highest| highest.0.checked_sub(back));
+            let out = slot.forwarder.highest().and_then(|highest| highest.0.checked_sub(back + waiting));
             if let Some(job) = out.and_then(|out| fanout::plan_probe(slot, at, streams, SeqNo(out), overhead)) {
                 metrics.probes_out.add(1);
                 return Some(job);
@@ -210,7 +225,7 @@ fn seal_run(
             outgoing.bandwidth.handle_sent(now, len, purpose)
         });
         if transport.is_none() {
-            outgoing.bandwidth.handle_unnumbered();
+            outgoing.bandwidth.handle_unnumbered(now, len);
         }
         if fanout::seal(slot, stream, &job.source, padding, Stamps { transport, sent_at }, outbound, space).is_none() {
             return (position, used);

@@ -68,6 +68,8 @@ pub struct Origin {
     pub marked: bool,
     /// Padding was sent in its place.
     pub filler: bool,
+    /// Video from before the last change of source: the keyframe that the change began with is all that a decoder needs.
+    pub superseded: bool,
 }
 
 /// Follows one source at a time for one slot.
@@ -192,7 +194,8 @@ impl Forwarder {
         let (run, input) = self.runs.by_output(seq)?;
         let place = run.place(input)?;
         let (offsets, Place { marked, filler, .. }) = (run.offsets(&place), place);
-        Some(Origin { stream: run.stream, seq: input, offsets, marked, filler })
+        let superseded = self.kind == Kind::Video && !self.runs.is_latest(run);
+        Some(Origin { stream: run.stream, seq: input, offsets, marked, filler, superseded })
     }
 
     /// The highest sequence number used so far.

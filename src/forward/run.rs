@@ -230,6 +230,9 @@ impl Runs {
     pub fn open_run(&self) -> Option<&Run> {
         if self.open { self.latest.as_ref() } else { None }
     }
+    pub fn is_latest(&self, run: &Run) -> bool {
+        self.latest.as_ref().is_some_and(|latest| std::ptr::eq(latest, run))
+    }
     /// True if a run of this stream has reached `seq` or beyond.
     pub fn is_behind(&self, stream: StreamKey, seq: SeqNo) -> bool {
         self.latest_first().any(|r| r.stream == stream && seq <= r.last())

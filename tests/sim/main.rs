@@ -11,6 +11,9 @@ mod demand;
 mod endurance;
 mod fitting;
 mod layers;
+mod liars;
+#[path = "../support/lies.rs"]
+mod lies;
 mod losses;
 mod paths;
 mod switching;

@@ -282,6 +282,7 @@ impl Sim {
             seed: self.seed.wrapping_mul(1_000).wrapping_add(index as u64),
             identity: identity(),
             rtx: true,
+            view: None,
             feedback: Feedback::TransportCc,
             mends: true,
             codecs: loadtest::client::VideoCodec::ALL.to_vec(),
@@ -411,11 +412,6 @@ impl Sim {
         let mut turns = 0;
         while self.turn() {
             turns += 1;
-            if turns > 997 {
-                for e in &self.engines {
-                    e.dbg_due(self.now)
-                }
-            }
             assert!(turns < 1_000, "something is due again and again at one moment");
         }
         assert!(turns > 0, "something is due that does nothing");

@@ -75,6 +75,8 @@ pub struct Settings {
     pub mends: bool,
     /// Video codecs that it can receive, the best first.
     pub codecs: Vec<VideoCodec>,
+    /// What it says that it sees of every video, in pixels; `None`: it says nothing.
+    pub view: Option<(u16, u16)>,
     /// Keep a list of who is in the room. It costs time for each who comes and goes.
     pub roster: bool,
 }
@@ -107,11 +109,15 @@ pub struct Participant {
     pub events: BTreeMap<String, u64>,
     /// What was told of layers and quality, and when; only with a roster.
     pub heard: Vec<Heard>,
+    /// What the server last answered to `stats`.
+    pub stats: Option<Value>,
     /// Answers that were refused, and whatever else should not have happened.
     pub problems: Vec<String>,
     pub said: u64,
     pub joined_at: Option<Instant>,
     next_review: Option<Instant>,
+    /// Tracks came or went since it was said what is looked at.
+    view_stale: bool,
     socket_open: bool,
     /// The hello on this socket has been answered.
     welcomed: bool,
@@ -162,6 +168,7 @@ struct Asked {
 enum What {
     Hello,
     Negotiate(Pc),
+    Stats,
     Other,
 }
 
@@ -187,10 +194,12 @@ impl Participant {
             states: BTreeMap::new(),
             events: BTreeMap::new(),
             heard: Vec::new(),
+            stats: None,
             problems: Vec::new(),
             said: 0,
             joined_at: None,
             next_review: None,
+            view_stale: false,
             socket_open: false,
             welcomed: false,
             resumed: false,
@@ -223,9 +232,9 @@ impl Participant {
         self.welcomed.then_some(self.resumed)
     }
 
-    /// Sends a request. Its answer is only looked at if it is refused.
+    /// Sends a request. Its answer is only looked at if it is refused; that to `stats` is kept.
     pub fn request(&mut self, kind: &str, data: Value) {
-        self.ask(kind, data, What::Other);
+        self.ask(kind, data, if kind == "stats" { What::Stats } else { What::Other });
     }
 
     /// Mutes or unmutes one's own track on this m-line.
@@ -266,6 +275,13 @@ impl Participant {
         if let Some(transport) = self.transport_mut(pc) {
             transport.renew_credentials();
             self.negotiate(now, pc);
+        }
+    }
+
+    /// Sends an RTCP compound of one's own making.
+    pub fn send_rtcp(&mut self, pc: Pc, compound: &[u8]) {
+        if let Some(transport) = self.transport_mut(pc) {
+            transport.send_rtcp(compound);
         }
     }
 
@@ -341,6 +357,21 @@ impl Participant {
         if self.next_review.is_some_and(|at| at <= now) {
             self.next_review = Some(now + REVIEW);
             Pc::BOTH.into_iter().for_each(|pc| self.review(now, pc));
+            if std::mem::take(&mut self.view_stale) {
+                self.say_view();
+            }
+        }
+    }
+
+    /// Says in which size everything is looked at.
+    fn say_view(&mut self) {
+        let Some((width, height)) = self.settings.view else { return };
+        let own = |track: &str| self.own.values().any(|id| id == track);
+        let videos = self.tracks.iter().filter(|(id, track)| track["kind"] == "video" && !own(id));
+        let wishes = videos.map(|(id, _)| (id.clone(), json!({"w": width, "h": height})));
+        let tracks: serde_json::Map<String, Value> = wishes.collect();
+        if !tracks.is_empty() {
+            self.request("view", json!({"tracks": tracks}));
         }
     }
 
@@ -425,6 +456,7 @@ impl Participant {
         match asked.what {
             What::Hello => self.welcomed(now, data),
             What::Negotiate(pc) => self.negotiated(now, pc, data),
+            What::Stats => self.stats = Some(data.clone()),
             What::Other => {}
         }
     }
@@ -471,6 +503,7 @@ impl Participant {
             entries.filter_map(|v| Some((v[key].as_str()?.to_owned(), v.clone()))).collect()
         };
         self.tracks = by_id(&snapshot["tracks"], "track");
+        self.view_stale = true;
         if self.settings.roster {
             self.participants = by_id(&snapshot["participants"], "participant");
         }
@@ -502,6 +535,7 @@ impl Participant {
                     self.rest(&id("track"));
                 }
                 self.tracks.insert(id("track"), data.clone());
+                self.view_stale = true;
             }
             "track.unpublished" => {
                 self.rest(&id("track"));

@@ -248,6 +248,11 @@ impl Publisher {
         self.tracks.get(usize::from(track)).map_or(0, |t| t.streams.len())
     }
 
+    /// Whether the frames of a track are of several layers.
+    pub fn is_layered(&self, track: u8) -> bool {
+        self.tracks.get(usize::from(track)).is_some_and(|t| !t.config.layering.is_flat())
+    }
+
     /// Packets sent so far of one encoding: a receiver's last tag counts up to here.
     pub fn sent(&self, track: u8, encoding: u8) -> Option<u32> {
         self.tracks.get(usize::from(track))?.streams.get(usize::from(encoding)).map(|s| s.count)

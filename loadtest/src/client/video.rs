@@ -114,8 +114,8 @@ pub struct Viewer {
     /// The temporal and the highest spatial layers of the last pictures of the source.
     temporals: [u8; 8],
     spatials: [u8; 2],
-    /// The highest spatial layer since the last keyframe.
-    tallest: u8,
+    /// The source has spatial layers.
+    spatial: bool,
     /// Something was lost on the way since then, so that frames may refer to it.
     damaged: bool,
     /// Only a keyframe helps.
@@ -144,7 +144,7 @@ impl Default for Viewer {
             decoded: VecDeque::new(),
             temporals: [0; 8],
             spatials: [0; 2],
-            tallest: 0,
+            spatial: false,
             damaged: false,
             lost_base: false,
             fault: None,
@@ -269,6 +269,7 @@ impl Viewer {
     /// A whole frame is here that cannot be decoded.
     fn pass_over(&mut self, tag: &Tag) {
         self.lost_base |= tag.temporal == 0;
+        self.spatial |= tag.spatial > 0;
         if self.damaged {
             self.stats.skipped += 1;
             return;
@@ -324,15 +325,15 @@ impl Viewer {
             self.stats.switches += u64::from(!same_track);
             self.stats.layer_switches += u64::from(same_track && last.tag.encoding != tag.encoding);
             if !last.tag.same_source(&tag) {
-                (self.temporals, self.spatials) = ([0; 8], [0; 2]);
+                (self.temporals, self.spatials, self.spatial) = ([0; 8], [0; 2], false);
             }
         }
         if tag.keyframe {
             self.decoded.clear();
-            (self.damaged, self.lost_base, self.tallest) = (false, false, 0);
+            (self.damaged, self.lost_base) = (false, false);
         }
-        self.tallest = self.tallest.max(tag.spatial);
-        if tag.temporal == 0 && self.tallest == 0 {
+        self.spatial |= tag.spatial > 0;
+        if tag.temporal == 0 && !self.spatial {
             // Nothing behind it refers to what was before it.
             self.damaged = false;
         }

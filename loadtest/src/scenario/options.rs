@@ -81,6 +81,15 @@ pub struct Options {
     /// bad-network: the share of their datagrams that are overtaken, each way.
     #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
     pub reorder: f64,
+    /// bad-network: bits a second that the path to each of them carries, UDP and IP left out. 0: as many as come.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub path_bps: u64,
+    /// bad-network: milliseconds that a datagram may wait for a narrow path; then it is lost.
+    #[arg(long, value_name = "MS", default_value_t = 200)]
+    pub buffer_ms: u64,
+    /// What viewers say that they see of each camera, in pixels: 640x360. The server chooses layers by it.
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub view: Option<(u16, u16)>,
     /// How clients speak to the server: over its room API, or each by itself over WHIP (publishers) and WHEP (all others).
     #[arg(long, value_name = "API", value_enum, default_value_t = Api::Room)]
     pub api: Api,
@@ -111,6 +120,12 @@ pub enum Api {
 fn codec(text: &str) -> Result<VideoCodec, String> {
     let named = |codec: &VideoCodec| format!("{codec:?}").eq_ignore_ascii_case(text);
     VideoCodec::ALL.into_iter().find(named).ok_or_else(|| "vp8, vp9, h264 or av1".to_owned())
+}
+
+fn size(text: &str) -> Result<(u16, u16), String> {
+    let (width, height) = text.split_once('x').ok_or("as 640x360")?;
+    let of = |text: &str| text.parse::<u16>().map_err(|_| "as 640x360".to_owned());
+    Ok((of(width)?, of(height)?))
 }
 
 fn layering(text: &str) -> Result<Layering, String> {
@@ -225,6 +240,8 @@ impl Options {
             delay: Duration::from_millis(self.delay_ms),
             jitter: Duration::from_millis(self.jitter_ms),
             reorder: self.reorder,
+            bandwidth: (self.path_bps > 0).then_some(self.path_bps),
+            buffer: Duration::from_millis(self.buffer_ms),
         }
     }
 
@@ -246,6 +263,9 @@ impl Options {
         tell("simulcast", self.simulcast.into());
         tell("layers", self.layers.to_string().into());
         tell("feedback", serde_json::to_value(self.feedback).unwrap_or_default());
+        if let Some((width, height)) = self.view {
+            tell("view", format!("{width}x{height}").into());
+        }
         tell("pacingMs", self.pacing_ms.into());
         tell("audioBps", self.audio_bps.into());
         if matches!(name, Name::JoinStorm | Name::Churn) {
@@ -265,6 +285,8 @@ impl Options {
             tell("delayMs", self.delay_ms.into());
             tell("jitterMs", self.jitter_ms.into());
             tell("reorder", self.reorder.into());
+            tell("pathBps", self.path_bps.into());
+            tell("bufferMs", self.buffer_ms.into());
         }
         told
     }

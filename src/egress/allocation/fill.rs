@@ -9,13 +9,13 @@ fn class(slot: &Slot) -> Class {
     (slot.wish.stage, slot.wish.priority)
 }
 
-/// Puts the slots into the order of service: by class, then by size.
+/// Puts the slots into the order of service: by class; then those that have a picture, lest another one takes it from them; then by size.
 pub(super) fn order(slots: &[Slot], scratch: &mut Scratch) {
     scratch.order.clear();
     scratch.order.extend(0..slots.len().min(usize::from(u16::MAX)) as u16);
     scratch.order.sort_unstable_by_key(|&at| {
-        let slot = &slots[usize::from(at)];
-        (Reverse((class(slot), u32::from(slot.wish.width) * u32::from(slot.wish.height))), at)
+        let (slot, shown) = (&slots[usize::from(at)], scratch.work[usize::from(at)].keep > 0);
+        (Reverse((class(slot), shown, u32::from(slot.wish.width) * u32::from(slot.wish.height))), at)
     });
 }
 

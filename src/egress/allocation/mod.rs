@@ -134,8 +134,8 @@ impl Default for Memory {
 pub struct Path {
     /// Bits a second that it carries; `None` where nothing is known of it: everything fits.
     pub budget_bps: Option<u64>,
-    /// The budget is what the path has been seen to carry, or a first guess; not the most that it carries. Something is sent in any
-    /// case then: without that, nothing more would ever be known.
+    /// The budget is what the path has been seen to carry, or a first guess; not the most that it carries. Nothing is taken back for
+    /// that, and something is sent in any case: without that, nothing more would ever be known.
     pub untested: bool,
     /// What audio takes of it. It is sent whatever happens.
     pub audio_bps: u64,
@@ -248,11 +248,12 @@ pub fn allocate(now_ms: u64, path: &Path, slots: &[Slot], layers: &[Layer], scra
     fill::fill(slots, Purse { reserve: 0, ..low }, scratch, |work, level| work.high = level);
     let mut calm = path.calm;
     let kept = scratch.sum(|w| w.keep);
-    let over = kept > share(budget, KEEP_SHARE);
+    let over = !path.untested && kept > share(budget, KEEP_SHARE);
     calm.over_since = if over { calm.over_since.or(Some(now_ms)) } else { None };
     let borne = calm.over_since.is_none_or(|since| now_ms.saturating_sub(since) < BEAR_MS);
     let clear = kept > share(budget, CLEAR_SHARE);
-    if over && (!borne || clear) {
+    let lowered = over && (!borne || clear);
+    if lowered {
         lower(slots, scratch);
         calm.over_since = None;
         if scratch.work.iter().any(|work| work.chosen < work.keep) {
@@ -261,7 +262,7 @@ pub fn allocate(now_ms: u64, path: &Path, slots: &[Slot], layers: &[Layer], scra
     } else {
         raise(now_ms, path, &calm, budget, slots, scratch);
     }
-    let undone_ms = if clear { UNDONE_CLEAR_MS } else { UNDONE_MS };
+    let undone_ms = if lowered && clear { UNDONE_CLEAR_MS } else { UNDONE_MS };
     conclude(now_ms, path, calm, undone_ms, budget, slots, scratch)
 }
 
@@ -269,7 +270,8 @@ pub fn allocate(now_ms: u64, path: &Path, slots: &[Slot], layers: &[Layer], scra
 fn budget(path: &Path, scratch: &Scratch) -> Option<u64> {
     let bps = path.budget_bps?.saturating_sub(path.audio_bps);
     let first = || scratch.order.iter().map(|at| &scratch.work[usize::from(*at)]).find(|work| work.count > 0);
-    Some(if path.untested { bps.max(first().map_or(0, |work| scratch.bps(work, 1))) } else { bps })
+    let least = || scratch.sum(|w| w.keep).max(first().map_or(0, |work| scratch.bps(work, 1)));
+    Some(if path.untested { bps.max(least()) } else { bps })
 }
 
 fn share(budget: Option<u64>, share: f64) -> u64 {
@@ -362,6 +364,7 @@ fn conclude(
     }
 }
 
+/// A step up that is taken back was a mistake if it is no older than `undone_ms`.
 fn remember(now_ms: u64, undone_ms: u64, slot: &Slot, work: &Work) -> Memory {
     let before = slot.memory;
     if work.count == 0 {

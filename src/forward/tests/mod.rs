@@ -77,6 +77,8 @@ fn a_switch_is_invisible_in_every_number() {
     // What the subscriber asks for again is found on either side.
     assert_eq!(f.origin(SeqNo(1)).map(|o| (o.stream, o.seq)), Some((A, SeqNo(501))));
     assert_eq!(f.origin(SeqNo(3)).map(|o| (o.stream, o.seq)), Some((B, SeqNo(10))));
+    let superseded: Vec<bool> = (0..4).map(|n| f.origin(SeqNo(n)).unwrap().superseded).collect();
+    assert_eq!(superseded, [true, true, true, false]);
 }
 
 #[test]
