@@ -94,7 +94,6 @@ impl Engine {
         }
         // (At most 31 blocks of 2^16 packets each.)
         if sent > 0 && outgoing.bandwidth.handle_report(now, sent as u32, lost) {
-            self.follow_estimate(now, index);
             self.list(index);
         }
         self.follow_estimate(now, index, true);
