@@ -403,8 +403,8 @@ impl Controller {
     }
 
     /// Reports of loss where nothing else is known. True if [`blind_bps`](Self::blind_bps) was looked at anew.
-    pub fn handle_report(&mut self, now: Micros, packets: u32, lost: f64, sent_bps: f64) -> bool {
-        self.blind.handle_report(now, packets, lost, sent_bps, &mut self.loss)
+    pub fn handle_report(&mut self, now: Micros, packets: u32, lost: f64, left: u64) -> bool {
+        self.blind.handle_report(now, packets, lost, left, &mut self.loss)
     }
 
     pub fn set_goal(&mut self, now: Micros, allocated: f64, wanted: f64) {
