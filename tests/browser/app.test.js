@@ -166,7 +166,7 @@ scenario('six people, one of them in Firefox: the page shows them all', { timeou
 });
 
 scenario('why a picture is small: a mark, words, and plots', { shaped: { kbps: 450 }, timeout: 120_000 }, async (stage) => {
-  const bob = await stage.guest({ name: 'Bob', id: 2, source: { width: 1280, height: 720, texture: 0.5 } });
+  const bob = await stage.guest({ name: 'Bob', id: 2, source: { width: 1280, height: 720, texture: 0.1 } });
   const ada = await stage.openApp('/r/tea', 'shaped');
   await ada.setViewport({ width: 1280, height: 800 });
   await join(ada, 'Ada');
