@@ -6,7 +6,7 @@ use super::outgoing::Outgoing;
 use super::peer::Slot;
 use super::{Engine, Track};
 use crate::egress::allocation::{self, Calm, Choice, Layer, Limit, Memory, Outcome, Path, Scratch, Wish};
-use crate::egress::bandwidth::{LimitedBy, MAX_BPS};
+use crate::egress::bandwidth::{Estimate, LimitedBy, MAX_BPS};
 use crate::forward::Target;
 use crate::rtp::LayerId;
 use crate::rtp::codec::Kind;
@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 const AGAIN: Duration = Duration::from_secs(1);
 /// An estimate that moves is followed at most so often, unless less than is sent.
 const FOLLOW: Duration = Duration::from_millis(20);
+/// When nothing is sent for want of bandwidth, nothing more will be known of the path, nor whether it has become another one. Something
+/// is tried after this long, and then after twice as long, up to [`TRIALS`] times; each time for so long that a probe can tell.
+const DARK: Duration = Duration::from_secs(5);
+const TRIALS: u32 = 4;
+const TRIAL: Duration = Duration::from_secs(3);
 /// A change of the estimate below this share is followed with the next round.
 const MOVED: f64 = 0.03;
 
@@ -33,6 +38,10 @@ pub(super) struct Allocation {
     calm: Calm,
     /// The path has shown its limits.
     tested: bool,
+    /// Since when nothing is sent although something could be; how often that was tried all the same; and until when it is tried.
+    dark_since: Option<Instant>,
+    trials: u32,
+    trial_until: Option<Instant>,
     /// By the last one.
     pub budget_bps: Option<u64>,
     pub outcome: Outcome,
@@ -85,6 +94,41 @@ impl Allocation {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
+    /// The path shows its limits. (During a trial, the estimate is still that of before.)
+    fn note_limits(&mut self, now: Instant, estimate: &Estimate) {
+        let limited = match estimate.limited_by {
+            LimitedBy::Delay | LimitedBy::Loss | LimitedBy::Remb => true,
+            LimitedBy::Nothing => !estimate.has_feedback,
+            _ => false,
+        };
+        self.tested |= limited && self.trial_until.is_none_or(|until| now >= until);
+    }
+
+    /// The path may be another one, or anew what it was.
+    pub fn forget_limits(&mut self, now: Instant) {
+        self.trial_until = self.tested.then(|| now + TRIAL);
+        (self.tested, self.dark_since, self.trials) = (false, None, 0);
+    }
+
+    /// Sees to it that a subscriber to whom nothing is sent does not stay so for ever.
+    fn watch_darkness(&mut self, now: Instant, dark: bool) {
+        if !dark {
+            self.dark_since = None;
+            if self.tested {
+                self.trials = 0;
+            }
+            return;
+        }
+        let since = *self.dark_since.get_or_insert(now);
+        let at = since + DARK * (1 << self.trials.min(TRIALS));
+        if at <= now {
+            (self.tested, self.dark_since) = (false, None);
+            self.trials += 1;
+            self.trial_until = Some(now + TRIAL);
+        }
+        self.want(at.max(now));
+    }
+
     /// Milliseconds since the first allocation.
     pub fn millis(&mut self, now: Instant) -> u64 {
         let since = *self.since.get_or_insert(now);
@@ -108,16 +152,17 @@ impl Engine {
         self.touch(index);
     }
 
-    /// The estimate of a peer's path may have moved.
-    pub(super) fn follow_estimate(&mut self, now: Instant, index: usize) {
+    /// The estimate of a peer's path may have moved: because something was heard of it, or because time passed.
+    pub(super) fn follow_estimate(&mut self, now: Instant, index: usize, heard: bool) {
         let Some(outgoing) = self.peers.get_mut(index).and_then(|p| p.outgoing.as_deref_mut()) else { return };
         let budget = outgoing.budget();
         let estimate = outgoing.bandwidth.estimate();
         let allocation = &mut outgoing.allocation;
         if budget.is_some() {
             let at_ms = allocation.millis(now);
-            allocation.tested |= matches!(estimate.limited_by, LimitedBy::Delay | LimitedBy::Loss | LimitedBy::Remb)
-                || !estimate.has_feedback && estimate.limited_by == LimitedBy::Nothing;
+            if heard {
+                allocation.note_limits(now, &estimate);
+            }
             allocation.log.note_estimate(at_ms, &estimate, allocation.outcome.wanted_bps);
         }
         let (Some(before), Some(bps)) = (allocation.budget_bps, budget) else {
@@ -167,6 +212,8 @@ impl Engine {
             allocation.log.note_allocation(at_ms, &path, &board, &outcome);
             (allocation.calm, allocation.budget_bps, allocation.outcome) = (outcome.calm, budget_bps, outcome);
             allocation.ran_at = Some(now);
+            let choices = board.scratch.choices();
+            allocation.watch_darkness(now, !choices.is_empty() && choices.iter().all(|choice| choice.layer.is_none()));
             outgoing.set_goal(now, &outcome);
         }
         let mut waits = false;

@@ -284,37 +284,45 @@ pub struct PeerStats {
     pub remote_address: Option<String>,
     /// Round-trip time in milliseconds, from receiver reports.
     pub rtt_ms: Option<f64>,
-    /// What the way to it carries; of a connection that receives.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bandwidth: Option<BandwidthStats>,
     pub datagrams_in: u64,
     pub bytes_in: u64,
     pub datagrams_out: u64,
     pub bytes_out: u64,
+    /// What its path carries, as far as media is sent to it.
+    pub bandwidth: Option<BandwidthStats>,
     pub streams: Vec<StreamStats>,
 }
 
-/// What the way to a subscriber carries, as the server believes.
+/// The path to a subscriber: the estimate of it, and how it is shared out.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BandwidthStats {
-    /// Bits a second of whole datagrams. Absent while the client says nothing that an estimate could be made of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub estimate_bps: Option<u64>,
-    /// Bits a second that arrived over the last half second.
-    pub acked_bps: u64,
-    /// Bits a second of the layers that were chosen.
+    /// Bits a second that it is taken to carry.
+    pub estimate_bps: u64,
+    /// What of that is allotted, audio included; and what would be if it carried all that is of use.
     pub allocated_bps: u64,
-    /// Bits a second that would be sent if the path carried it.
     pub wanted_bps: u64,
-    /// Share of packets lost, smoothed: 0 to 1.
+    /// What arrives, by transport-wide feedback.
+    pub acked_bps: u64,
+    /// Share of packets lost, 0 to 1.
     pub loss: f64,
-    /// How long the last packet waited on its way, in milliseconds.
+    /// How long the last packet waited on its way.
     pub queue_delay_ms: f64,
-    /// What keeps the estimate where it is: `start`, `delay`, `loss`, `application`, `remb`, `silence` or `nothing`.
+    /// Bytes that wait here for their turn.
+    pub queued_bytes: u64,
+    /// What keeps the estimate where it is: start, delay, loss, application, remb, silence, nothing.
     pub limited_by: String,
-    /// More is sent than is needed for a moment, to find out whether it arrives.
+    /// A probe for more is being made.
     pub probing: bool,
+}
+
+/// A layer within an RTP stream; `None` where there is only one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerStats {
+    pub rid: Option<String>,
+    pub spatial: Option<u8>,
+    pub temporal: Option<u8>,
 }
 
 /// One RTP stream of a connection: received from a publisher, or sent on a slot.
@@ -324,11 +332,6 @@ pub struct StreamStats {
     pub mid: String,
     pub track: Option<String>,
     pub rid: Option<String>,
-    /// The highest layers that are sent on a slot, where its encoding has several.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spatial: Option<u8>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub temporal: Option<u8>,
     pub codec: Option<String>,
     pub ssrc: u32,
     pub packets: u64,
@@ -342,6 +345,19 @@ pub struct StreamStats {
     pub keyframe_requests: u64,
     /// Interarrival jitter in milliseconds (RFC 3550 section 6.4.1).
     pub jitter_ms: f64,
-    /// Bits a second over about two seconds; of a slot: of the stream that it forwards.
+    /// Bits a second over about two seconds.
     pub bitrate_bps: u64,
+    /// Of video that is received: the size of the largest pictures, and frames a second.
+    pub width: Option<u16>,
+    pub height: Option<u16>,
+    pub fps: Option<f64>,
+    /// Of a slot: what it shows, and what it is to show.
+    pub layer: Option<LayerStats>,
+    pub target: Option<LayerStats>,
+    /// Of a slot: waiting, live, paused, noCodec.
+    pub state: Option<String>,
+    /// Of a slot: what keeps it from a better layer: publisher, view, bandwidth; and then the bits that it would take and those there are.
+    pub limit: Option<String>,
+    pub need_bps: Option<u64>,
+    pub have_bps: Option<u64>,
 }

@@ -1,6 +1,7 @@
 //! Commands: what the room wants of the engine. Each computes the wanted state and moves towards it; a second one does nothing.
 use super::api::Wish;
 use super::peer::{Counts, Peer, Remb, Slot};
+use super::quality::Quality;
 use super::relay::Place;
 use super::{Command, Engine, Event, Owner, Track};
 use crate::ids::{Mid, PeerId, RoomId, TrackId};
@@ -63,6 +64,7 @@ impl Engine {
             review_due: None,
             rtt: None,
             remb: Remb::default(),
+            quality: Quality::default(),
             slots: Vec::new(),
             pending: SmallVec::new(),
             repairs_due: Vec::new(),

@@ -126,6 +126,9 @@ impl Engine {
 
     /// The subscriber can receive (again): every slot that has nothing yet gets a keyframe asked for.
     pub(super) fn start_slots(&mut self, now: Instant, index: usize) {
+        if let Some(outgoing) = self.peers[index].outgoing.as_deref_mut() {
+            outgoing.allocation.forget_limits(now);
+        }
         for at in 0..self.peers[index].slots.len() {
             self.aim_slot(now, index, at, true);
             // After an outage the decoder may have lost its reference.

@@ -76,7 +76,10 @@ impl Meter {
     pub fn add(&mut self, now: Instant, bytes: usize, timestamp: u32, frame: &FrameInfo) {
         let since = *self.since.get_or_insert(now);
         let elapsed = now.saturating_duration_since(since);
-        if elapsed >= WINDOW {
+        if elapsed >= MOST_SILENCE && self.windows > 0 && self.gap < WINDOW {
+            // It was away, and is what it was: the silence is no part of it.
+            self.begin(now);
+        } else if elapsed >= WINDOW {
             self.turn(now, elapsed);
         }
         let bits = u32::try_from(bytes * 8).unwrap_or(u32::MAX);
@@ -105,8 +108,7 @@ impl Meter {
     /// A window is complete.
     fn turn(&mut self, now: Instant, elapsed: Duration) {
         let seconds = elapsed.as_secs_f32();
-        // After a silence, what was before it says nothing.
-        let first = self.windows == 0 || elapsed >= 4 * WINDOW;
+        let first = self.windows == 0;
         let weight = match (first, self.keyframe) {
             (true, _) => 1.0,
             (false, true) => KEYFRAME_WEIGHT,
@@ -125,9 +127,13 @@ impl Meter {
         for (rate, pictures) in self.fps.iter_mut().zip(self.pictures) {
             *rate += (f32::from(pictures) / seconds - *rate) * if first { 1.0 } else { WEIGHT };
         }
-        (self.bits, self.pictures, self.keyframe) = ([0; LIMITS], [0; TEMPORAL], false);
-        (self.came, self.coming) = (self.coming, 0);
         self.windows = self.windows.saturating_add(1);
+        (self.came, self.coming) = (self.coming, 0);
+        self.begin(now);
+    }
+
+    fn begin(&mut self, now: Instant) {
+        (self.bits, self.pictures, self.keyframe) = ([0; LIMITS], [0; TEMPORAL], false);
         self.since = Some(now);
     }
 
@@ -139,9 +145,7 @@ impl Meter {
     /// What another shard says of the stream.
     pub fn hint(&mut self, hint: Hint) {
         self.hint_bps = hint.bps;
-        if self.windows == 0 {
-            self.sizes = hint.sizes;
-        }
+        self.sizes = hint.sizes;
     }
 
     pub fn as_hint(&self) -> Hint {

@@ -22,6 +22,7 @@ mod layers;
 mod meter;
 mod outgoing;
 mod peer;
+mod quality;
 pub mod relay;
 mod reports;
 mod rtcp_in;
@@ -257,7 +258,7 @@ impl Engine {
                     if let Some(outgoing) = &mut peer.outgoing {
                         outgoing.bandwidth.handle_timeout(now);
                     }
-                    self.follow_estimate(now, index);
+                    self.follow_estimate(now, index, false);
                     self.handle_association(now, index);
                     if self.peers[index].review_due.is_some_and(|at| at <= now) {
                         self.review_streams(now, index);

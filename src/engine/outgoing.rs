@@ -143,6 +143,8 @@ impl Engine {
         let overhead = usize::from(peer.overhead);
         let outgoing = peer.outgoing.as_deref_mut()?;
         let slots = peer.slots.len();
+        // What still waits itself must not be overtaken by its copy: the receiver would miss what is between.
+        let waiting = outgoing.pacer.queued_video() as u64;
         let mut bare = None;
         for _ in 0..slots {
             outgoing.turn += 1;
@@ -150,7 +152,7 @@ impl Engine {
             let video = |s: &&mut Slot| s.media.kind == Kind::Video && s.media.active && !s.retired;
             let Some(slot) = peer.slots.get_mut(at).filter(video) else { continue };
             let back = outgoing.turn / slots as u64 % PADDING_FROM;
-            let out = slot.forwarder.highest().and_then(|highest| highest.0.checked_sub(back));
+            let out = slot.forwarder.highest().and_then(|highest| highest.0.checked_sub(back + waiting));
             if let Some(job) = out.and_then(|out| fanout::plan_probe(slot, at, streams, SeqNo(out), overhead)) {
                 metrics.probes_out.add(1);
                 return Some(job);
@@ -223,7 +225,7 @@ fn seal_run(
             outgoing.bandwidth.handle_sent(now, len, purpose)
         });
         if transport.is_none() {
-            outgoing.bandwidth.handle_unnumbered();
+            outgoing.bandwidth.handle_unnumbered(now, len);
         }
         if fanout::seal(slot, stream, &job.source, padding, Stamps { transport, sent_at }, outbound, space).is_none() {
             return (position, used);

@@ -2,6 +2,7 @@
 use super::allocate::Share;
 use super::api::{SlotReport, SlotState, Wish};
 use super::outgoing::Outgoing;
+use super::quality::Quality;
 use super::stream::BitRate;
 use crate::forward::{Forwarder, Origin, Target};
 use crate::ids::{Mid, PeerId, RoomId};
@@ -56,6 +57,7 @@ pub(super) struct Peer {
     pub review_due: Option<Instant>,
     pub rtt: Option<Duration>,
     pub remb: Remb,
+    pub quality: Quality,
     pub slots: Vec<Slot>,
     /// Slots with packets to be forwarded in this batch, with the stream that they come from.
     pub pending: SmallVec<[(u32, u32); 2]>,

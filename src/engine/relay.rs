@@ -154,6 +154,9 @@ impl RelayBatch {
         }
         if let Some(section) = self.sections.last_mut() {
             section.packets += 1;
+            if info.packet.frame.keyframe {
+                section.hint = stream.hint(); // Its pictures may have other sizes than those before.
+            }
         }
         self.packets.push(RelayedPacket { seq, info: *info, len: bytes.len() });
         self.packet_bytes.extend_from_slice(bytes);

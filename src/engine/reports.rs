@@ -91,7 +91,8 @@ impl Engine {
             rtcp::write_cname(out, peer.report_ssrc, &peer.cname);
         }
         peer.report_due = active.then(|| now + REPORT_INTERVAL);
-        if peer.remb.wanted && !blocks.is_empty() {
+        self.review_quality(now, index, &blocks);
+        if self.peers[index].remb.wanted && !blocks.is_empty() {
             self.write_remb(now, index, &blocks, out);
         }
     }

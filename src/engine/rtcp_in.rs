@@ -73,7 +73,7 @@ impl Engine {
             return self.drop_packet(reason);
         }
         self.metrics.feedbacks_in.add(1);
-        self.follow_estimate(now, index);
+        self.follow_estimate(now, index, true);
         // No touch: feedback comes twenty times a second, and seldom changes more than a number.
         self.list(index);
         self.arm(now, index);
@@ -92,9 +92,12 @@ impl Engine {
         if let Some(rtt) = peer.rtt {
             outgoing.bandwidth.handle_rtt(rtt);
         }
-        if let Some(fraction) = lost.checked_div(sent) {
-            outgoing.bandwidth.handle_report(now, fraction as u8);
+        // (At most 31 blocks of 2^16 packets each.)
+        if sent > 0 && outgoing.bandwidth.handle_report(now, sent as u32, lost) {
+            self.follow_estimate(now, index);
+            self.list(index);
         }
+        self.follow_estimate(now, index, true);
     }
 
     /// What the subscriber says of a slot's stream: loss, jitter, and by our own report's time the round trip.

@@ -4,6 +4,7 @@ use super::peer::Slot;
 use super::stream::ReceiveStream;
 use super::{Engine, Event};
 use crate::egress::allocation;
+use crate::forward::Target;
 use crate::rtp::codec::Kind;
 use slab::Slab;
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ fn report(slot: &Slot, state: SlotState, streams: &Slab<ReceiveStream>) -> SlotR
     let missing = |bps: u64| (share.limit == allocation::Limit::Bandwidth).then_some(bps);
     SlotReport {
         state,
-        layer: shown(slot, streams).filter(|_| state == SlotState::Live),
+        layer: layer(slot.forwarder.current(), streams).filter(|_| state == SlotState::Live),
         limit: match share.limit {
             allocation::Limit::Publisher => Limit::Publisher,
             allocation::Limit::View => Limit::View,
@@ -48,9 +49,9 @@ fn report(slot: &Slot, state: SlotState, streams: &Slab<ReceiveStream>) -> SlotR
     }
 }
 
-/// What is forwarded.
-pub(super) fn shown(slot: &Slot, streams: &Slab<ReceiveStream>) -> Option<ChosenLayer> {
-    let current = slot.forwarder.current()?;
+/// A target in the room's words.
+pub(super) fn layer(target: Option<Target>, streams: &Slab<ReceiveStream>) -> Option<ChosenLayer> {
+    let current = target?;
     let stream = streams.get(current.stream.index as usize).filter(|s| s.key == current.stream)?;
     let top = stream.meter.as_ref().map(|meter| meter.top()).unwrap_or_default();
     Some(ChosenLayer {

@@ -1,5 +1,6 @@
 //! What the path to one subscriber carries: send-side congestion control from transport-wide feedback, after Google's GCC
 //! (draft-ietf-rmcat-gcc-02, and libwebrtc's `modules/congestion_controller/goog_cc`). docs/BANDWIDTH.md tells how, why, and how well.
+mod blind;
 mod control;
 mod delay;
 mod history;
@@ -222,17 +223,23 @@ impl Bandwidth {
         Ok(())
     }
 
-    /// A packet leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
-    pub fn handle_unnumbered(&mut self) {
+    /// A packet of `bytes` leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
+    pub fn handle_unnumbered(&mut self, now: Instant, bytes: usize) {
+        let now = self.micros(now);
         self.unnumbered = true;
+        if self.last_feedback.is_none() {
+            self.sent.add(now, bytes.min(u16::MAX.into()) as u16);
+        }
     }
 
-    /// A receiver report on the whole transport: packets lost since the last one, in 256ths. Used where there is no transport feedback.
-    pub fn handle_report(&mut self, now: Instant, fraction_lost: u8) {
-        let now = self.micros(now);
-        if self.last_feedback.is_none() {
-            self.control.handle_report(now, f64::from(fraction_lost) / 256.0);
+    /// Receiver reports tell of so many packets for the first time, and that so many of them were lost, in 256ths. Used where nothing else is
+    /// told. True if the estimate may have moved.
+    pub fn handle_report(&mut self, now: Instant, packets: u32, lost_256ths: u64) -> bool {
+        if self.last_feedback.is_some() || self.control.has_remb() {
+            return false;
         }
+        let now = self.micros(now);
+        self.control.handle_report(now, packets, lost_256ths as f64 / 256.0, self.sent.bps(now, 1_000_000))
     }
 
     /// The round trip as sender and receiver reports tell it.
@@ -286,7 +293,11 @@ impl Bandwidth {
             rtt: self.rtt.map(|rtt| Duration::from_micros(rtt.max(0) as u64)),
             queue_delay: Duration::from_micros(self.delay.queue().max(0.0) as u64),
             usage: self.control.usage(),
-            limited_by: if unknown { LimitedBy::Nothing } else { self.control.limited_by() },
+            limited_by: match unknown {
+                true if bps < MAX_BPS as f64 => LimitedBy::Loss,
+                true => LimitedBy::Nothing,
+                false => self.control.limited_by(),
+            },
             probing: self.prober.is_busy(),
             has_feedback,
         }
