@@ -29,6 +29,10 @@ test('a paused picture, a screen, and no figures', () => {
   assert.doesNotMatch(shown({ why: 'bandwidth' }).text, /null|NaN|takes/);
 });
 
+test('enough, but not for long enough', () => {
+  assert.match(shown({ why: 'bandwidth', needBps: 307_000, haveBps: 471_000 }).text, /takes 307 kbit\/s, and there are 471 kbit\/s: it comes as soon as that has held for a while\./);
+});
+
 test('a weak way to the server is told to both ends, each in its words', () => {
   const quality = { up: 1, down: 5, why: 'loss' };
   assert.match(shown({}, { quality }).text, /connection of Ada to the server is weak/);
