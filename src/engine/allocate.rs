@@ -2,6 +2,7 @@
 //! is carried out. Done when something changed, and about once a second where the path's estimate decides; never for a packet.
 use super::api::{self, SlotState};
 use super::explain::{KeyframeWhy, Log, Why};
+use super::meter::SOON;
 use super::outgoing::Outgoing;
 use super::peer::Slot;
 use super::{Engine, Track};
@@ -200,7 +201,7 @@ impl Engine {
 
     fn allocate(&mut self, now: Instant, index: usize) {
         let mut board = std::mem::take(&mut self.batch.board);
-        self.gather(now, index, &mut board);
+        let guessed = self.gather(now, index, &mut board);
         let audio_bps = self.audio_bps(now, index);
         if let Some(outgoing) = self.peers[index].outgoing.as_deref_mut() {
             let budget_bps = outgoing.budget();
@@ -225,14 +226,18 @@ impl Engine {
         if waits || allocation.budget_bps.is_some() && !board.slots.is_empty() {
             allocation.want(now + AGAIN);
         }
+        if guessed {
+            allocation.want(now + SOON);
+        }
         if let (Some(at), Some(since)) = (allocation.outcome.again_at, allocation.since) {
             allocation.want((since + Duration::from_millis(at)).max(now + FOLLOW));
         }
         self.batch.board = board;
     }
 
-    /// Puts the peer's video slots on the board, with what there is for each.
-    fn gather(&mut self, now: Instant, index: usize, board: &mut Board) {
+    /// Puts the peer's video slots on the board, with what there is for each. True if the rate of some stream is a guess.
+    fn gather(&mut self, now: Instant, index: usize, board: &mut Board) -> bool {
+        let mut guessed = false;
         let Self { peers, tracks, streams, .. } = self;
         board.at.clear();
         board.slots.clear();
@@ -250,6 +255,7 @@ impl Engine {
                     continue;
                 }
                 comes = true;
+                guessed |= meter.is_new();
                 if slot.takes(stream.codec) {
                     meter.for_each_layer(now, encoding as u8, |layer, layers| {
                         board.layers.push(layer);
@@ -279,6 +285,7 @@ impl Engine {
                 memory: slot.share.memory,
             });
         }
+        guessed
     }
 
     /// Does to a slot what was decided. True if it waits for a keyframe.

@@ -19,7 +19,7 @@ const MISSED_FRAMES: u32 = 4;
 const LEAST_SILENCE: Duration = Duration::from_millis(400);
 const MOST_SILENCE: Duration = Duration::from_secs(2);
 /// When it can be said how much a stream is that has just begun; and until then, or until another shard says: what encoders spend on a pixel, in bits a second, and on a picture of unknown size.
-const SOON: Duration = Duration::from_millis(200);
+pub(super) const SOON: Duration = Duration::from_millis(100);
 const USUAL_BITS: f64 = 1.5;
 const USUAL_BPS: u32 = 300_000;
 
@@ -166,6 +166,11 @@ impl Meter {
     /// Frames a second.
     pub fn fps(&self) -> f32 {
         self.fps[TEMPORAL - 1]
+    }
+
+    /// Nothing is known of its bit rate but a guess.
+    pub fn is_new(&self) -> bool {
+        self.windows == 0
     }
 
     /// What subscribers choose by, rates aside: when it changes, they have to choose anew.

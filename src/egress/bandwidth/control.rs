@@ -403,8 +403,8 @@ impl Controller {
     }
 
     /// Reports of loss where nothing else is known. True if [`blind_bps`](Self::blind_bps) was looked at anew.
-    pub fn handle_report(&mut self, now: Micros, packets: u32, lost: f64, sent_bps: f64) -> bool {
-        self.blind.handle_report(now, packets, lost, sent_bps, &mut self.loss)
+    pub fn handle_report(&mut self, now: Micros, packets: u32, lost: f64, left: u64) -> bool {
+        self.blind.handle_report(now, packets, lost, left, &mut self.loss)
     }
 
     pub fn set_goal(&mut self, now: Micros, allocated: f64, wanted: f64) {
@@ -425,7 +425,7 @@ impl Controller {
         match signals.promise {
             Some(true) => self.probe_at = self.probe_at.min(signals.now.max(self.probed_at + SOONEST_PROBE)),
             Some(false) if self.probe_failures > 0 => {
-                let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(4));
+                let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(3));
                 self.probe_at = self.probe_at.max(self.probed_at + patience);
                 if let Some(capacity) = &mut self.capacity {
                     capacity.at = signals.now;

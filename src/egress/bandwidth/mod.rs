@@ -113,6 +113,8 @@ pub struct Bandwidth {
     last_feedback: Option<Micros>,
     /// Packets left that no feedback will tell of.
     unnumbered: bool,
+    /// Bytes of media that ever left.
+    media: u64,
     last_step: Micros,
 }
 
@@ -139,12 +141,14 @@ impl Bandwidth {
             first_sent: None,
             last_feedback: None,
             unnumbered: false,
+            media: 0,
             last_step: 0,
         }
     }
 
     /// A packet of `bytes` (the datagram: UDP payload) leaves now. Gives the transport-wide number that it is to carry.
-    pub fn handle_sent(&mut self, now: Instant, bytes: usize, _purpose: Purpose) -> u16 {
+    pub fn handle_sent(&mut self, now: Instant, bytes: usize, purpose: Purpose) -> u16 {
+        self.note_left(bytes, purpose);
         let now = self.micros(now);
         let size = bytes.min(u16::MAX.into()) as u16;
         self.first_sent.get_or_insert(now);
@@ -224,12 +228,9 @@ impl Bandwidth {
     }
 
     /// A packet of `bytes` leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
-    pub fn handle_unnumbered(&mut self, now: Instant, bytes: usize) {
-        let now = self.micros(now);
+    pub fn handle_unnumbered(&mut self, bytes: usize, purpose: Purpose) {
+        self.note_left(bytes, purpose);
         self.unnumbered = true;
-        if self.last_feedback.is_none() {
-            self.sent.add(now, bytes.min(u16::MAX.into()) as u16);
-        }
     }
 
     /// Receiver reports tell of so many packets for the first time, and that so many of them were lost, in 256ths. Used where nothing else is
@@ -239,7 +240,7 @@ impl Bandwidth {
             return false;
         }
         let now = self.micros(now);
-        self.control.handle_report(now, packets, lost_256ths as f64 / 256.0, self.sent.bps(now, 1_000_000))
+        self.control.handle_report(now, packets, lost_256ths as f64 / 256.0, self.media)
     }
 
     /// The round trip as sender and receiver reports tell it.
@@ -326,6 +327,12 @@ impl Bandwidth {
     pub(super) fn probe_bytes(&self, now: Instant, ahead: Duration) -> usize {
         let Some(epoch) = self.epoch else { return 0 };
         self.prober.behind(now.saturating_duration_since(epoch).as_micros() as Micros + ahead.as_micros() as Micros)
+    }
+
+    fn note_left(&mut self, bytes: usize, purpose: Purpose) {
+        if purpose == Purpose::Media {
+            self.media += bytes as u64;
+        }
     }
 
     fn micros(&mut self, now: Instant) -> Micros {
