@@ -223,7 +223,7 @@ fn seal_run(
             outgoing.bandwidth.handle_sent(now, len, purpose)
         });
         if transport.is_none() {
-            outgoing.bandwidth.handle_unnumbered();
+            outgoing.bandwidth.handle_unnumbered(now);
         }
         if fanout::seal(slot, stream, &job.source, padding, Stamps { transport, sent_at }, outbound, space).is_none() {
             return (position, used);

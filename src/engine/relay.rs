@@ -345,7 +345,7 @@ impl Engine {
         self.at_work = Some(self.tracks[index].room);
         self.last_media = Some(now);
         let at = self.mirrored_stream(now, index, section);
-        self.streams[at].meter.as_mut().into_iter().for_each(|meter| meter.hint(section.hint));
+        self.streams[at].meter.as_mut().into_iter().for_each(|meter| meter.mirror(section.hint));
         for packet in packets {
             let Some((own, rest)) = bytes.split_at_checked(packet.len) else { break };
             bytes = rest;

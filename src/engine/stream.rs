@@ -131,7 +131,9 @@ impl ReceiveStream {
         // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
         if self.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
             self.keyframes.satisfied();
-            self.note_sizes(seq);
+            if self.origin.is_none() {
+                self.note_sizes(seq);
+            }
             if let Some(nack) = &mut self.nack {
                 nack.forget_before(seq);
             }

@@ -110,8 +110,8 @@ pub struct Bandwidth {
     rtt: Option<Micros>,
     first_sent: Option<Micros>,
     last_feedback: Option<Micros>,
-    /// Packets left that no feedback will tell of.
-    unnumbered: bool,
+    /// When the first and the last packet left that no transport-wide feedback will tell of.
+    unnumbered: Option<(Micros, Micros)>,
     last_step: Micros,
 }
 
@@ -137,7 +137,7 @@ impl Bandwidth {
             rtt: None,
             first_sent: None,
             last_feedback: None,
-            unnumbered: false,
+            unnumbered: None,
             last_step: 0,
         }
     }
@@ -223,8 +223,9 @@ impl Bandwidth {
     }
 
     /// A packet leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
-    pub fn handle_unnumbered(&mut self) {
-        self.unnumbered = true;
+    pub fn handle_unnumbered(&mut self, now: Instant) {
+        let now = self.micros(now);
+        self.unnumbered.get_or_insert((now, now)).1 = now;
     }
 
     /// A receiver report on the whole transport: packets lost since the last one, in 256ths. Used where there is no transport feedback.
@@ -326,7 +327,7 @@ impl Bandwidth {
     fn lacks_feedback(&self) -> bool {
         match (self.first_sent, self.history.last()) {
             (Some(first), Some(last)) => self.last_feedback.is_none() && last.at - first > NO_FEEDBACK_AFTER,
-            _ => self.unnumbered,
+            _ => self.unnumbered.is_some_and(|(first, last)| last - first > NO_FEEDBACK_AFTER),
         }
     }
 
