@@ -1,8 +1,8 @@
 //! Where packets wait when the path's rate is spent: audio goes first, then retransmissions, then video.
 //!
 //! A frame that leaves at once, faster than the narrowest part of the path, only waits there, in front of what is more urgent, or is
-//! lost there. So packets leave at 2.5 times the estimate: smooth enough for the path, and a frame is gone long before
-//! the next. What leaves together, leaves in one system call: releases lie on a grid of 5 ms.
+//! lost there. So packets leave at 1.3 to 2.5 times the estimate: smooth enough for the path, and a frame is
+//! gone before the next. What leaves together, leaves in one system call: releases lie on a grid of 5 ms.
 use super::bandwidth::Bandwidth;
 use crate::metrics::DropReason;
 use std::collections::VecDeque;
@@ -16,9 +16,9 @@ const BURST: Duration = Duration::from_millis(10);
 const MAX_DELAY: Duration = Duration::from_millis(300);
 /// Packets that may wait, of each class: beyond, it is not the path that is slow.
 const MAX_QUEUE: usize = 2048;
-/// Of the pacing rate, 2.5 times the estimate, retransmissions may have this share: a quarter of the estimate. Where losses are few
+/// Of the pacing rate, 1.3 to 2.5 times the estimate, retransmissions may have this share: about a quarter of the estimate. Where losses are few
 /// they may come in a burst of so long.
-const REPAIR_SHARE: f64 = 0.1;
+const REPAIR_SHARE: f64 = 0.15;
 const REPAIR_BURST: Duration = Duration::from_millis(500);
 const MIN_REPAIR_BPS: f64 = 1_000_000.0;
 /// One packet of padding.
@@ -145,6 +145,11 @@ impl<J: Copy> Pacer<J> {
 
     pub fn is_empty(&self) -> bool {
         self.audio.is_empty() && self.repair.is_empty() && self.video.is_empty()
+    }
+
+    /// Video packets that wait.
+    pub fn queued_video(&self) -> usize {
+        self.video.len()
     }
 
     /// Bytes that wait.
@@ -292,14 +297,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_waits_for_much_longer_than_200_ms() {
+    fn nothing_waits_for_much_longer_than_300_ms() {
         let (mut pacer, mut bandwidth, now) = (Pacer::new(), Bandwidth::new(), start());
         for job in 0..300 {
             pacer.push(now, Class::Video, 1200, job).unwrap();
         }
         let left = drain(&mut pacer, &mut bandwidth, now);
         assert_eq!(left.len(), 300);
-        assert!(left.iter().all(|(at, _)| *at <= 210), "{:?}", left.last());
+        assert!(left.iter().all(|(at, _)| *at <= 310), "{:?}", left.last());
     }
 
     #[test]

@@ -142,16 +142,8 @@ impl Meter {
         self.sizes = sizes;
     }
 
-    /// What the publisher says of the stream, or was known of one that it replaces.
+    /// What the publisher says of the stream, or the home shard of one that is mirrored, or was known of one that it replaces.
     pub fn hint(&mut self, hint: Hint) {
-        self.hint_bps = hint.bps;
-        if self.windows == 0 {
-            self.sizes = hint.sizes;
-        }
-    }
-
-    /// What the home shard says of the stream that this one mirrors: it sees all keyframes, and the descriptors.
-    pub fn mirror(&mut self, hint: Hint) {
         self.hint_bps = hint.bps;
         self.sizes = hint.sizes;
     }

@@ -154,6 +154,9 @@ impl RelayBatch {
         }
         if let Some(section) = self.sections.last_mut() {
             section.packets += 1;
+            if info.packet.frame.keyframe {
+                section.hint = stream.hint(); // Its pictures may have other sizes than those before.
+            }
         }
         self.packets.push(RelayedPacket { seq, info: *info, len: bytes.len() });
         self.packet_bytes.extend_from_slice(bytes);
@@ -345,7 +348,7 @@ impl Engine {
         self.at_work = Some(self.tracks[index].room);
         self.last_media = Some(now);
         let at = self.mirrored_stream(now, index, section);
-        self.streams[at].meter.as_mut().into_iter().for_each(|meter| meter.mirror(section.hint));
+        self.streams[at].meter.as_mut().into_iter().for_each(|meter| meter.hint(section.hint));
         for packet in packets {
             let Some((own, rest)) = bytes.split_at_checked(packet.len) else { break };
             bytes = rest;

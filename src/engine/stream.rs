@@ -131,6 +131,7 @@ impl ReceiveStream {
         // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
         if self.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
             self.keyframes.satisfied();
+            // (A mirror is told: the structure of a dependency descriptor is known where the publisher is.)
             if self.origin.is_none() {
                 self.note_sizes(seq);
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 pub const SETTLED: f64 = 10.0;
 /// A path changes at this time, and after it again.
 pub const STEP: f64 = 20.0;
+pub const STEP_BACK: f64 = 50.0;
 /// After a step the allocator waits for ten seconds before it raises again.
 pub const STEADY_AFTER: f64 = 12.0;
 /// A set of layers fits if it leaves a tenth free: keyframes, retransmissions and frames of uneven size need room.
@@ -23,7 +24,7 @@ pub fn path(bps: f64, rtt_ms: u64, buffer_ms: u64, loss: f64) -> Shape {
 
 pub fn scenario(shape: Shape, seconds: f64) -> Scenario {
     Scenario {
-        seed: std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1),
+        seed: 1,
         shape,
         steps: vec![],
         seconds,
@@ -49,9 +50,15 @@ pub fn best(scenario: &Scenario, bps: f64) -> f64 {
     source::total_bps(&source::best(scenario.tracks, scenario.top, FITS * bps * PAYLOAD_SHARE))
 }
 
-/// What arrived in the steady state, of what the best fitting layers need.
-pub fn utilisation(world: &World, from: f64, to: f64, bps: f64) -> f64 {
-    world.viewers[0].goodput(from, to) / best(&world.scenario, bps)
+/// What arrived, of what the best fitting layers need.
+pub fn utilisation(scenario: &Scenario, goodput: f64, bps: f64) -> f64 {
+    goodput / best(scenario, bps)
+}
+
+/// Jain's index of fairness: 1 if all have the same, 1/n if one has all.
+pub fn jain(rates: &[f64]) -> f64 {
+    let sum: f64 = rates.iter().sum();
+    sum * sum / (rates.len() as f64 * rates.iter().map(|r| r * r).sum::<f64>())
 }
 
 /// From a step down to `bps` on: seconds until for half a second no more is sent than the path carries and nothing waits for more than

@@ -56,6 +56,8 @@ pub struct Slice {
     pub media_bytes: usize,
     pub sent_bytes: usize,
     pub padding_bytes: usize,
+    /// Slots that got another layer.
+    pub switches: usize,
     /// The longest wait in the bottleneck, and in the pacer: seconds.
     pub queue: f64,
     pub paced: f64,
@@ -85,7 +87,6 @@ pub struct Viewer {
     pub slices: Vec<Slice>,
     /// Every packet's wait in the bottleneck: when, seconds.
     pub waits: Vec<(f32, f32)>,
-    pub switches: usize,
 }
 
 pub struct World {
@@ -184,7 +185,6 @@ impl Viewer {
             outcome: Outcome::default(),
             slices: vec![],
             waits: vec![],
-            switches: 0,
         }
     }
 
@@ -242,7 +242,7 @@ impl Viewer {
         if self.bandwidth.poll_timeout().is_some_and(|at| at <= now) {
             self.bandwidth.handle_timeout(now);
         }
-        self.allocate(now);
+        self.allocate(start, now);
         self.produce(now, rng);
         self.send(start, now, flow, link);
         let (estimate, allocated) = (self.bandwidth.estimate(), self.outcome.allocated_bps as f64);
@@ -267,7 +267,7 @@ impl Viewer {
     }
 
     /// As the engine does: at once when the estimate falls below what is sent, and else ten times a second.
-    fn allocate(&mut self, now: Instant) {
+    fn allocate(&mut self, start: Instant, now: Instant) {
         let bps = self.bandwidth.estimate().bps;
         let fell = bps < self.budget && bps < self.outcome.allocated_bps;
         if !fell && now < self.allocated_at + Duration::from_millis(100) {
@@ -277,12 +277,14 @@ impl Viewer {
         let path =
             Path { budget_bps: Some(bps), audio_bps: AUDIO_BPS as u64, untested: false, calm: self.outcome.calm };
         let at_ms = (now - self.starts).as_millis() as u64;
+        let mut switches = 0;
         self.outcome = allocation::allocate(at_ms, &path, &self.slots, &self.layers, &mut self.scratch);
         for ((slot, track), choice) in self.slots.iter_mut().zip(&mut self.tracks).zip(self.scratch.choices()) {
-            self.switches += usize::from(slot.current != choice.layer);
+            switches += usize::from(slot.current != choice.layer);
             (slot.memory, slot.current) = (choice.memory, choice.layer);
             track.target = choice.layer.map(usize::from);
         }
+        self.slice(start, now).switches += switches;
         let goal = match self.outcome.wanted_bps > self.outcome.allocated_bps {
             true => (self.outcome.wanted_bps as f64 / RAISE_SHARE) as u64,
             false => self.outcome.allocated_bps,
@@ -355,6 +357,15 @@ impl Viewer {
     pub fn sum(&self, from: f64, to: f64, what: impl Fn(&Slice) -> usize) -> f64 {
         let range = (from * 10.0).round() as usize..(to * 10.0).round() as usize;
         self.slices.get(range).map_or(0, |s| s.iter().map(what).sum()) as f64
+    }
+
+    /// How often a slot got another layer.
+    pub fn changes(&self, from: f64, to: f64) -> f64 {
+        self.sum(from, to, |s| s.switches)
+    }
+
+    pub fn padding_share(&self, from: f64, to: f64) -> f64 {
+        self.sum(from, to, |s| s.padding_bytes) / self.sum(from, to, |s| s.sent_bytes)
     }
 
     /// The wait in the bottleneck that a share of the packets sent in that time did not exceed, in seconds.

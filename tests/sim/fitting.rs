@@ -132,6 +132,10 @@ fn everybody_gets_what_fits_his_own_path() {
             let share = rate / best_fitting(path.kbps * 1_000);
             let queueing = sim.clients[viewer].down.queueing(since);
             let shown = sim.shown(viewer, 0, "1");
+            if share < 0.85 {
+                let told = sim.told(viewer);
+                println!("{:#?}", &told[told.len().saturating_sub(12)..]);
+            }
             println!("{path:?}: {:.0} kbit/s, {share:.2} of the best that fits; {queueing:?}; {shown:?}", rate / 1e3);
             // What is lost on the way is sent again; it is lost before the receiver counts it.
             if share < 0.85 || queueing.p95 > ms(150) {
@@ -141,6 +145,25 @@ fn everybody_gets_what_fits_his_own_path() {
         println!("{} keyframes in 30 s", keyframes(&sim) - keyframes_before);
         sim.assert_clean();
         assert!(bad.is_empty(), "{bad:?}");
+    }
+}
+
+/// On a path that loses nothing and carries everything, nothing is ever asked for again: what the server numbers, it sends.
+#[test]
+fn a_good_path_needs_no_repair() {
+    for (seed, camera) in [(760, TrackConfig::camera(6_000).every(INTERVAL)), (761, camera()), (762, camera())] {
+        let mut sim = Sim::new(seed);
+        sim.join_to_publish(&[TrackConfig::microphone(), camera]);
+        let viewers = [sim.join(&[]), sim.join(&[]), sim.join(&[])];
+        sim.run_until(secs(3), "a picture", |sim| viewers.iter().all(|v| sim.sees(*v, 0, "1")));
+        sim.run(secs(15));
+        for viewer in viewers {
+            for slot in sim.client(viewer).subscriber.iter().flat_map(|s| &s.slots) {
+                let (lost, expected) = (slot.ledger.lost_before_repair(), slot.ledger.expected());
+                assert_eq!(lost, 0, "viewer {viewer}, slot {}: of {expected} packets; {:?}", slot.mid, slot.stats);
+            }
+        }
+        sim.assert_clean();
     }
 }
 

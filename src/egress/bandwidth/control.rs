@@ -1,4 +1,5 @@
 //! What the signals make of the estimate: back off, drain, resume, grow, and when to probe.
+use super::blind::Blind;
 use super::delay::{DelayDetector, Usage};
 use super::loss::{LossDetector, Tally, Verdict};
 use super::probe::Outcome;
@@ -21,8 +22,9 @@ const SOONEST_PROBE: Micros = 1_000_000;
 /// The first after a back-off.
 const RECOVERY: Micros = 3_000_000;
 
-/// What may be sent at any moment, as a multiple of the estimate; and of the limit, where that is known.
+/// What may be sent at any moment, as a multiple of the estimate; at the start; and of the limit, where that is known.
 const PACING: f64 = 1.5;
+const PACING_START: f64 = 2.5;
 const PACING_KNOWN: f64 = 1.3;
 /// The lowest rate of a probe.
 const MIN_PROBE_BPS: f64 = 250_000.0;
@@ -101,8 +103,7 @@ pub(super) struct Controller {
     allocated: f64,
     wanted: f64,
     remb: Option<f64>,
-    blind: f64,
-    last_report: Option<Micros>,
+    blind: Blind,
     competing_until: Micros,
     probe_at: Micros,
     probed_at: Micros,
@@ -123,8 +124,7 @@ impl Controller {
             allocated: 0.0,
             wanted: 0.0,
             remb: None,
-            blind: MAX_BPS as f64,
-            last_report: None,
+            blind: Blind::default(),
             competing_until: 0,
             probe_at: 0,
             probed_at: 0,
@@ -139,7 +139,7 @@ impl Controller {
 
     /// Without any feedback but loss.
     pub fn blind_bps(&self) -> f64 {
-        self.blind
+        self.blind.bps()
     }
 
     /// What the model of the bottleneck takes for its rate.
@@ -147,11 +147,11 @@ impl Controller {
         self.drain.map_or(self.bps, |drain| drain.resume_bps.max(self.bps))
     }
 
-    /// Faster than the path is known to be is of no use: it would only fill the queue there. As long as nothing is known, a frame
-    /// is to be gone in less than half the time until the next.
+    /// Faster than the path is known to be is of no use: it would only fill the queue there. A first picture has no time to lose.
     pub fn pacing_bps(&self) -> f64 {
         match self.capacity {
             Some(capacity) => (PACING_KNOWN * capacity.bps).clamp(PACING_KNOWN * self.bps(), PACING * self.bps()),
+            None if self.limited_by == LimitedBy::Start => PACING_START * self.bps(),
             None => PACING * self.bps(),
         }
     }
@@ -402,15 +402,9 @@ impl Controller {
         }
     }
 
-    /// Loss alone, where nothing else is known: as the loss-based part of draft-ietf-rmcat-gcc-02 (section 6).
-    pub fn handle_report(&mut self, now: Micros, share: f64) {
-        let elapsed = self.last_report.replace(now).map_or(1_000_000, |last| now - last).clamp(0, 5_000_000);
-        self.loss.observe(share, share);
-        if share > 0.1 {
-            self.blind = clamp(self.blind.min(10e6) * (1.0 - 0.5 * share));
-        } else if share < 0.02 {
-            self.blind = clamp(self.blind * (1.0 + 0.08 * elapsed as f64 / 1e6));
-        }
+    /// Reports of loss where nothing else is known. True if [`blind_bps`](Self::blind_bps) was looked at anew.
+    pub fn handle_report(&mut self, now: Micros, packets: u32, lost: f64, left: u64) -> bool {
+        self.blind.handle_report(now, packets, lost, left, &mut self.loss)
     }
 
     pub fn set_goal(&mut self, now: Micros, allocated: f64, wanted: f64) {
@@ -431,7 +425,7 @@ impl Controller {
         match signals.promise {
             Some(true) => self.probe_at = self.probe_at.min(signals.now.max(self.probed_at + SOONEST_PROBE)),
             Some(false) if self.probe_failures > 0 => {
-                let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(4));
+                let patience = PROBE_INTERVAL * Micros::from(self.probe_failures.min(3));
                 self.probe_at = self.probe_at.max(self.probed_at + patience);
                 if let Some(capacity) = &mut self.capacity {
                     capacity.at = signals.now;

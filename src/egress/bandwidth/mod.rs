@@ -1,5 +1,6 @@
 //! What the path to one subscriber carries: send-side congestion control from transport-wide feedback, after Google's GCC
 //! (draft-ietf-rmcat-gcc-02, and libwebrtc's `modules/congestion_controller/goog_cc`). docs/BANDWIDTH.md tells how, why, and how well.
+mod blind;
 mod control;
 mod delay;
 mod history;
@@ -112,6 +113,8 @@ pub struct Bandwidth {
     last_feedback: Option<Micros>,
     /// When the first and the last packet left that no transport-wide feedback will tell of.
     unnumbered: Option<(Micros, Micros)>,
+    /// Bytes of media that ever left.
+    media: u64,
     last_step: Micros,
 }
 
@@ -138,12 +141,14 @@ impl Bandwidth {
             first_sent: None,
             last_feedback: None,
             unnumbered: None,
+            media: 0,
             last_step: 0,
         }
     }
 
     /// A packet of `bytes` (the datagram: UDP payload) leaves now. Gives the transport-wide number that it is to carry.
-    pub fn handle_sent(&mut self, now: Instant, bytes: usize, _purpose: Purpose) -> u16 {
+    pub fn handle_sent(&mut self, now: Instant, bytes: usize, purpose: Purpose) -> u16 {
+        self.note_left(bytes, purpose);
         let now = self.micros(now);
         let size = bytes.min(u16::MAX.into()) as u16;
         self.first_sent.get_or_insert(now);
@@ -222,18 +227,21 @@ impl Bandwidth {
         Ok(())
     }
 
-    /// A packet leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
-    pub fn handle_unnumbered(&mut self, now: Instant) {
+    /// A packet of `bytes` leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
+    pub fn handle_unnumbered(&mut self, now: Instant, bytes: usize, purpose: Purpose) {
+        self.note_left(bytes, purpose);
         let now = self.micros(now);
         self.unnumbered.get_or_insert((now, now)).1 = now;
     }
 
-    /// A receiver report on the whole transport: packets lost since the last one, in 256ths. Used where there is no transport feedback.
-    pub fn handle_report(&mut self, now: Instant, fraction_lost: u8) {
-        let now = self.micros(now);
-        if self.last_feedback.is_none() {
-            self.control.handle_report(now, f64::from(fraction_lost) / 256.0);
+    /// Receiver reports tell of so many packets for the first time, and that so many of them were lost, in 256ths. Used where nothing else is
+    /// told. True if the estimate may have moved.
+    pub fn handle_report(&mut self, now: Instant, packets: u32, lost_256ths: u64) -> bool {
+        if self.last_feedback.is_some() || self.control.has_remb() {
+            return false;
         }
+        let now = self.micros(now);
+        self.control.handle_report(now, packets, lost_256ths as f64 / 256.0, self.media)
     }
 
     /// The round trip as sender and receiver reports tell it.
@@ -287,7 +295,11 @@ impl Bandwidth {
             rtt: self.rtt.map(|rtt| Duration::from_micros(rtt.max(0) as u64)),
             queue_delay: Duration::from_micros(self.delay.queue().max(0.0) as u64),
             usage: self.control.usage(),
-            limited_by: if unknown { LimitedBy::Nothing } else { self.control.limited_by() },
+            limited_by: match unknown {
+                true if bps < MAX_BPS as f64 => LimitedBy::Loss,
+                true => LimitedBy::Nothing,
+                false => self.control.limited_by(),
+            },
             probing: self.prober.is_busy(),
             has_feedback,
         }
@@ -316,6 +328,12 @@ impl Bandwidth {
     pub(super) fn probe_bytes(&self, now: Instant, ahead: Duration) -> usize {
         let Some(epoch) = self.epoch else { return 0 };
         self.prober.behind(now.saturating_duration_since(epoch).as_micros() as Micros + ahead.as_micros() as Micros)
+    }
+
+    fn note_left(&mut self, bytes: usize, purpose: Purpose) {
+        if purpose == Purpose::Media {
+            self.media += bytes as u64;
+        }
     }
 
     fn micros(&mut self, now: Instant) -> Micros {

@@ -116,8 +116,11 @@ fn without_an_answer_nothing_waits() {
     let estimate = bandwidth.estimate();
     assert!(!estimate.has_feedback && !bandwidth.paces());
     assert_eq!((estimate.bps, estimate.pacing_bps), (MAX_BPS, MAX_BPS));
-    bandwidth.handle_report(now, 128);
-    assert!(bandwidth.estimate().bps < 10_000_000);
+    assert!(!bandwidth.handle_report(now, 200, 0), "the first one says how long ago the others were");
+    (0..100).for_each(|_| drop(bandwidth.handle_sent(now, 1000, Purpose::Media)));
+    assert!(bandwidth.handle_report(now + ms(1000), 100, 100 * 128));
+    let estimate = bandwidth.estimate();
+    assert!(estimate.bps < 800_000 && estimate.limited_by == LimitedBy::Loss, "{estimate:?}");
 }
 
 #[test]
@@ -206,7 +209,7 @@ proptest! {
             if kind & 32 == 0 {
                 let _ = bandwidth.handle_remb(now, number);
             }
-            bandwidth.handle_report(now, kind);
+            bandwidth.handle_report(now, kind.into(), number);
             bandwidth.handle_rtt(Duration::from_micros(number));
             if let Some(at) = bandwidth.poll_timeout() && at <= now {
                 bandwidth.handle_timeout(now);
