@@ -251,7 +251,7 @@ fn seal_run(
         let transport =
             (job.source.stamp == Stamp::Transport).then(|| outgoing.bandwidth.handle_sent(now, len, purpose));
         if transport.is_none() {
-            outgoing.bandwidth.handle_unnumbered(len, purpose);
+            outgoing.bandwidth.handle_unnumbered(now, len, purpose);
         }
         if fanout::seal(slot, stream, &job.source, padding, Stamps { transport, sent_at }, outbound, space).is_none() {
             return (position, used);
