@@ -136,7 +136,12 @@ impl Engine {
     fn pad(&mut self, now: Instant, index: usize, bytes: usize, jobs: &mut Vec<Job<Source>>) {
         let mut padded = 0;
         while padded < bytes {
-            let Some(job) = self.plan_padding(now, index) else { return };
+            let Some(job) = self.plan_padding(now, index) else {
+                if let Some(outgoing) = &mut self.peers[index].outgoing {
+                    outgoing.bandwidth.handle_no_padding();
+                }
+                return;
+            };
             padded += job.len;
             jobs.push(job);
         }

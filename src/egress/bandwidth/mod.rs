@@ -251,6 +251,12 @@ impl Bandwidth {
         }
     }
 
+    /// Padding was due, and there is no way to send any (no RTX): no more probes.
+    pub fn handle_no_padding(&mut self) {
+        self.prober.abort();
+        self.control.grow_blindly();
+    }
+
     /// What is sent now by plan, and what would be if the path carried it: bits a second. Probes are sent while more is wanted, and no
     /// higher than that.
     pub fn set_goal(&mut self, now: Instant, allocated_bps: u64, wanted_bps: u64) {
