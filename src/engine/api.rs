@@ -297,8 +297,10 @@ pub struct PeerStats {
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BandwidthStats {
-    /// Bits a second that it is taken to carry.
-    pub estimate_bps: u64,
+    /// Bits a second of whole datagrams that it is taken to carry. Absent while the client says nothing that an estimate could be
+    /// made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_bps: Option<u64>,
     /// What of that is allotted, audio included; and what would be if it carried all that is of use.
     pub allocated_bps: u64,
     pub wanted_bps: u64,

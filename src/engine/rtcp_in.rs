@@ -99,8 +99,7 @@ impl Engine {
         self.follow_estimate(now, index, true);
     }
 
-    /// What the subscriber says of a slot's stream: loss, jitter, and by our own report's time the round trip.
-    /// How many packets of the slot it tells of for the first time.
+    /// What the subscriber says of a slot's stream: loss, jitter, and by our own report's time the round trip. Gives how many packets of the slot it tells of for the first time.
     fn handle_report_block(&mut self, now: Instant, index: usize, block: &ReportBlock) -> Option<u64> {
         let now_ntp = (self.ntp(now) >> 16) as u32;
         let peer = &mut self.peers[index];

@@ -90,7 +90,7 @@ fn bandwidth_stats(peer: &Peer) -> Option<BandwidthStats> {
     let estimate = outgoing.bandwidth.estimate();
     let outcome = &outgoing.allocation.outcome;
     Some(BandwidthStats {
-        estimate_bps: estimate.bps,
+        estimate_bps: estimate.has_feedback.then_some(estimate.bps),
         allocated_bps: outcome.allocated_bps,
         wanted_bps: outcome.wanted_bps,
         acked_bps: estimate.acked_bps,

@@ -11,17 +11,17 @@ export function measure(now, before) {
     at: now.at,
     down: {
       bps: rate(now.sub.bytesReceived, before?.sub.bytesReceived, seconds),
-      ...budget(server.subscribe),
+      ...budget(server.sub),
       lossPercent: loss(now.sub.tracks, before?.sub.tracks, 'packetsReceived', 'packetsLost'),
-      rttMs: now.sub.rttMs ?? rounded(server.subscribe?.rttMs),
+      rttMs: now.sub.rttMs ?? rounded(server.sub?.rttMs),
       remote: now.sub.remote,
-      tracks: now.sub.tracks.filter(({ kind }) => kind === 'video').map((entry) => received(entry, find(before?.sub, entry), seconds, server.subscribe)),
+      tracks: now.sub.tracks.filter(({ kind }) => kind === 'video').map((entry) => received(entry, find(before?.sub, entry), seconds, server.sub)),
     },
     up: {
       bps: rate(now.pub.bytesSent, before?.pub.bytesSent, seconds),
       estimateBps: now.pub.availableBps,
       lossPercent: loss(now.pub.tracks, before?.pub.tracks, 'packetsSent', 'remoteLost'),
-      rttMs: now.pub.rttMs ?? rounded(server.publish?.rttMs),
+      rttMs: now.pub.rttMs ?? rounded(server.pub?.rttMs),
       remote: now.pub.remote,
       tracks: sent(now.pub.tracks, before?.pub, seconds),
     },
@@ -30,12 +30,8 @@ export function measure(now, before) {
 
 /** What the server says of the way to us. @param {any} peer */
 function budget(peer) {
-  return {
-    estimateBps: peer?.estimateBps ?? null,
-    wantedBps: peer?.wantedBps ?? null,
-    queueMs: rounded(peer?.queueDelayMs),
-    limitedBy: peer?.limitedBy ?? null,
-  };
+  const { estimateBps = null, wantedBps = null, queueDelayMs } = peer?.bandwidth ?? {};
+  return { estimateBps, wantedBps, queueMs: rounded(queueDelayMs) };
 }
 
 /** @param {any} entry @param {any} old @param {number} seconds @param {any} peer */
@@ -70,8 +66,9 @@ function sent(entries, before, seconds) {
 
 /** @param {any} slot what the server sends in it */
 function layerOf(slot) {
-  if (!slot || !(slot.rid || slot.layer)) return null;
-  return { rid: slot.rid ?? slot.layer?.rid ?? null, spatial: slot.layer?.spatial ?? null, temporal: slot.layer?.temporal ?? null };
+  if (!slot) return null;
+  const { rid = null, spatial = null, temporal = null } = slot.layer ?? {};
+  return rid === null && spatial === null && temporal === null ? null : { rid, spatial, temporal };
 }
 
 /** @param {any} side @param {any} entry */

@@ -111,7 +111,9 @@ export class Probe {
       handle = element.requestVideoFrameCallback(shown);
       this.#video.presented += metadata.presentedFrames - presented;
       presented = metadata.presentedFrames;
-      const { code, whole } = reader(element);
+      // While the size changes, a browser may draw nothing for a moment; a broken picture is broken the second time, too.
+      const first = reader(element);
+      const { code, whole } = first.whole ? first : reader(element);
       this.#onPicture(code, { at: performance.timeOrigin + metadata.presentationTime, whole, width: metadata.width, mediaTime: metadata.mediaTime });
       if (!whole) this.#keepUnreadable(element);
     };
