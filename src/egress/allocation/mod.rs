@@ -43,8 +43,8 @@ pub const MAX_STRIKES: u8 = 2;
 pub const UNDONE_MS: u64 = 30_000;
 pub const UNDONE_CLEAR_MS: u64 = 8_000;
 pub const FORGIVEN_MS: u64 = 60_000;
-/// A path that carries so much more than when something had to be lowered is another one: nobody waits any longer, unless a step up
-/// was undone of late.
+/// A path that carries so much more than when something had to be lowered is another one: nobody waits any longer. For each step up that
+/// was undone of late it must be so much more again.
 pub const WIDER: f64 = 1.5;
 /// After any step down for want of bandwidth nothing is raised for so long: the estimate is still moving.
 pub const CALM_MS: u64 = 2_000;
@@ -312,8 +312,9 @@ fn raise_at(now_ms: u64, path: &Path, calm: &Calm, slot: &Slot) -> u64 {
         return now_ms;
     }
     let fitted = memory.fits_since.unwrap_or(now_ms) + RAISE_AFTER_MS * (1 + 2 * u64::from(memory.strikes));
-    let wider = |before: u64| path.budget_bps.is_none_or(|bps| bps as f64 >= before as f64 * WIDER);
-    if memory.strikes == 0 && calm.lowered_bps.is_some_and(wider) {
+    let factor = WIDER.powi(1 + i32::from(memory.strikes));
+    let wider = |before: u64| path.budget_bps.is_none_or(|bps| bps as f64 >= before as f64 * factor);
+    if calm.lowered_bps.is_some_and(wider) {
         return if memory.paused { now_ms } else { fitted };
     }
     fitted.max(memory.no_raise_before).max(calm.no_raise_before)

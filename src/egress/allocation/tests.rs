@@ -225,17 +225,20 @@ fn a_little_too_much_is_borne_for_a_while() {
 fn a_step_up_that_was_a_mistake_is_tried_again_later_and_later() {
     let mut world = World::new([(sized(1_280, 720), camera())]);
     let mut waits = vec![];
-    assert_eq!(world.follow(600_000, 1), [500_000]);
+    assert_eq!(world.follow(800_000, 1), [500_000]);
     for _ in 0..5 {
         let before = world.now_ms;
         while world.rates() == [500_000] {
-            world.follow(4_000_000, 1);
+            world.follow(1_700_000, 1);
         }
         waits.push((world.now_ms - before) / 1_000);
-        world.follow(4_000_000, 2);
-        assert_eq!(world.follow(600_000, 1), [500_000]);
+        world.follow(1_700_000, 2);
+        assert_eq!(world.follow(800_000, 1), [500_000]);
     }
     assert_eq!(waits, [1, 20, 40, 40, 40]);
+    assert_eq!(world.follow(1_700_000, 20), [500_000]);
+    world.follow(4_000_000, 6);
+    assert_eq!(world.rates(), [2_500_000], "a path that is another one is not held against what was tried before");
 }
 
 #[test]
