@@ -22,6 +22,9 @@ const FOLLOW: Duration = Duration::from_millis(20);
 const DARK: Duration = Duration::from_secs(5);
 const TRIALS: u32 = 4;
 const TRIAL: Duration = Duration::from_secs(3);
+/// What is wanted is so much of what the path should be known to carry: a step up needs room to spare, and a probe shows less than it
+/// sends.
+const GOAL_SHARE: f64 = 0.8;
 /// A change of the estimate below this share is followed with the next round.
 const MOVED: f64 = 0.03;
 
@@ -211,6 +214,7 @@ impl Engine {
             board.exceeded = budget_bps.is_some_and(|bps| board.current_bps() + audio_bps > bps + bps / EXCEEDED);
             let outcome = allocation::allocate(at_ms, &path, &board.slots, &board.layers, &mut board.scratch);
             allocation.log.note_allocation(at_ms, &path, &board, &outcome);
+
             (allocation.calm, allocation.budget_bps, allocation.outcome) = (outcome.calm, budget_bps, outcome);
             allocation.ran_at = Some(now);
             let choices = board.scratch.choices();
@@ -358,8 +362,7 @@ impl Outgoing {
 
     /// Tells the estimator what its estimate is needed for.
     fn set_goal(&mut self, now: Instant, outcome: &Outcome) {
-        // It has to be known to carry more than is wanted, by what a step up needs to spare.
-        let goal = (outcome.wanted_bps as f64 / allocation::RAISE_SHARE) as u64;
+        let goal = (outcome.wanted_bps as f64 / GOAL_SHARE) as u64;
         self.bandwidth.set_goal(now, outcome.allocated_bps, goal);
     }
 }

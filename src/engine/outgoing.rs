@@ -136,7 +136,12 @@ impl Engine {
     fn pad(&mut self, now: Instant, index: usize, bytes: usize, jobs: &mut Vec<Job<Source>>) {
         let mut padded = 0;
         while padded < bytes {
-            let Some(job) = self.plan_padding(now, index) else { return };
+            let Some(job) = self.plan_padding(now, index) else {
+                if let Some(outgoing) = &mut self.peers[index].outgoing {
+                    outgoing.bandwidth.handle_no_padding();
+                }
+                return;
+            };
             padded += job.len;
             jobs.push(job);
         }
@@ -246,7 +251,7 @@ fn seal_run(
         let transport =
             (job.source.stamp == Stamp::Transport).then(|| outgoing.bandwidth.handle_sent(now, len, purpose));
         if transport.is_none() {
-            outgoing.bandwidth.handle_unnumbered(len, purpose);
+            outgoing.bandwidth.handle_unnumbered(now, len, purpose);
         }
         if fanout::seal(slot, stream, &job.source, padding, Stamps { transport, sent_at }, outbound, space).is_none() {
             return (position, used);

@@ -29,11 +29,23 @@ pub(super) struct Blind {
     /// What is kept to until a time, and how often it had to be learnt.
     ceiling: Option<(f64, Micros)>,
     learnt: u32,
+    /// What was sent and what arrived of it when the budget fell last, in bits a second.
+    fallen: Option<(f64, f64)>,
 }
 
 impl Default for Blind {
     fn default() -> Self {
-        Self { bps: MAX_BPS as f64, packets: 0, lost: 0.0, since: None, left: 0, bad: false, ceiling: None, learnt: 0 }
+        Self {
+            bps: MAX_BPS as f64,
+            packets: 0,
+            lost: 0.0,
+            since: None,
+            left: 0,
+            bad: false,
+            ceiling: None,
+            learnt: 0,
+            fallen: None,
+        }
     }
 }
 
@@ -70,22 +82,29 @@ impl Blind {
         let excess = losses.observe(share, share);
         let bad = excess > TOO_MUCH;
         let again = std::mem::replace(&mut self.bad, bad);
-        if bad && (again || excess > DISASTER) {
-            self.fall(now, share, excess, sent_bps);
+        let carried_bps = sent_bps * (1.0 - share);
+        if bad && (again || excess > DISASTER) && !self.comes_by_itself(sent_bps, carried_bps) {
+            self.fall(now, excess, sent_bps, carried_bps);
         } else if excess < LITTLE {
             self.rise(now, elapsed.min(5 * INTERVAL));
         }
         true
     }
 
-    fn fall(&mut self, now: Micros, share: f64, excess: f64, sent_bps: f64) {
-        let carried = sent_bps * (1.0 - share);
+    /// Less is sent than when the budget fell last, and less arrives, too: a path that is full carries what it can.
+    fn comes_by_itself(&self, sent_bps: f64, carried_bps: f64) -> bool {
+        let (before, arrived) = self.fallen.unwrap_or((0.0, 0.0));
+        sent_bps < 0.85 * before && carried_bps / arrived.max(1.0) < (sent_bps / before).sqrt()
+    }
+
+    fn fall(&mut self, now: Micros, excess: f64, sent_bps: f64, carried_bps: f64) {
         // Less was decided already, but not yet sent: that is no second lesson.
         if sent_bps <= 1.1 * self.bps {
             self.learnt = (self.learnt + 1).min(MAX_DOUBLINGS + 1);
         }
         let hold = HOLD << self.learnt.saturating_sub(1).min(MAX_DOUBLINGS);
-        self.ceiling = Some((clamp(carried), now + hold));
+        self.ceiling = Some((clamp(carried_bps), now + hold));
+        self.fallen = Some((sent_bps, carried_bps));
         self.bps = clamp(self.bps.min(sent_bps) * (1.0 - 0.5 * excess)).min(self.bps);
     }
 
@@ -134,6 +153,6 @@ mod tests {
     #[test]
     fn losses_that_do_not_come_from_sending_do_not_end_the_picture() {
         let budgets = run(10e6, 0.15, 2e6, 120);
-        assert!(budgets.iter().all(|bps| *bps > 5e5), "{budgets:?}");
+        assert!(budgets.iter().all(|bps| *bps > 1.5e6), "{budgets:?}");
     }
 }

@@ -111,8 +111,8 @@ pub struct Bandwidth {
     rtt: Option<Micros>,
     first_sent: Option<Micros>,
     last_feedback: Option<Micros>,
-    /// Packets left that no feedback will tell of.
-    unnumbered: bool,
+    /// When the first and the last packet left that no transport-wide feedback will tell of.
+    unnumbered: Option<(Micros, Micros)>,
     /// Bytes of media that ever left.
     media: u64,
     last_step: Micros,
@@ -140,7 +140,7 @@ impl Bandwidth {
             rtt: None,
             first_sent: None,
             last_feedback: None,
-            unnumbered: false,
+            unnumbered: None,
             media: 0,
             last_step: 0,
         }
@@ -228,9 +228,10 @@ impl Bandwidth {
     }
 
     /// A packet of `bytes` leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
-    pub fn handle_unnumbered(&mut self, bytes: usize, purpose: Purpose) {
+    pub fn handle_unnumbered(&mut self, now: Instant, bytes: usize, purpose: Purpose) {
         self.note_left(bytes, purpose);
-        self.unnumbered = true;
+        let now = self.micros(now);
+        self.unnumbered.get_or_insert((now, now)).1 = now;
     }
 
     /// Receiver reports tell of so many packets for the first time, and that so many of them were lost, in 256ths. Used where nothing else is
@@ -248,6 +249,12 @@ impl Bandwidth {
         if self.last_feedback.is_none() {
             self.sample_rtt(rtt.as_micros().min(10_000_000) as Micros);
         }
+    }
+
+    /// Padding was due, and there is no way to send any (no RTX): no more probes.
+    pub fn handle_no_padding(&mut self) {
+        self.prober.abort();
+        self.control.grow_blindly();
     }
 
     /// What is sent now by plan, and what would be if the path carried it: bits a second. Probes are sent while more is wanted, and no
@@ -344,7 +351,7 @@ impl Bandwidth {
     fn lacks_feedback(&self) -> bool {
         match (self.first_sent, self.history.last()) {
             (Some(first), Some(last)) => self.last_feedback.is_none() && last.at - first > NO_FEEDBACK_AFTER,
-            _ => self.unnumbered,
+            _ => self.unnumbered.is_some_and(|(first, last)| last - first > NO_FEEDBACK_AFTER),
         }
     }
 
