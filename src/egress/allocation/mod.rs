@@ -314,7 +314,7 @@ fn raise_at(now_ms: u64, path: &Path, calm: &Calm, slot: &Slot) -> u64 {
     let fitted = memory.fits_since.unwrap_or(now_ms) + RAISE_AFTER_MS * (1 + 2 * u64::from(memory.strikes));
     let wider = |before: u64| path.budget_bps.is_none_or(|bps| bps as f64 >= before as f64 * WIDER);
     if memory.strikes == 0 && calm.lowered_bps.is_some_and(wider) {
-        return fitted;
+        return if memory.paused { now_ms } else { fitted };
     }
     fitted.max(memory.no_raise_before).max(calm.no_raise_before)
 }
