@@ -35,10 +35,12 @@ fn rate(encoding: usize, temporal: u8) -> f64 {
 
 /// What takes most of what fits, audio included. A smaller picture at the full rate is better than a larger one at a quarter of it, so that there are
 /// seven steps.
-fn best_fitting(bandwidth: u64) -> f64 {
+fn best_fitting(bandwidth: u64, loss: f64) -> f64 {
     let steps = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)];
     let rates = steps.map(|(encoding, temporal)| rate(encoding, temporal) + AUDIO_BPS);
-    rates.into_iter().filter(|rate| *rate < bandwidth as f64 * FITS).fold(0.0, f64::max)
+    // What is lost is sent again, beside what is left of the path.
+    let fits = bandwidth as f64 * FITS * (1.0 - 2.0 * loss);
+    rates.into_iter().filter(|rate| *rate < fits).fold(0.0, f64::max)
 }
 
 /// What takes more of a path than this does not fit: the frames of a stream are not all of one size.
@@ -129,7 +131,7 @@ fn everybody_gets_what_fits_his_own_path() {
         let mut bad = Vec::new();
         for (viewer, path) in (1..).zip(paths()) {
             let rate = (sim.received(viewer) - before[viewer - 1]) as f64 * 8.0 / 30.0;
-            let share = rate / best_fitting(path.kbps * 1_000);
+            let share = rate / best_fitting(path.kbps * 1_000, path.loss);
             let queueing = sim.clients[viewer].down.queueing(since);
             let shown = sim.shown(viewer, 0, "1");
             if share < 0.85 {
@@ -224,7 +226,7 @@ fn a_path_becomes_narrow_and_wide_again() {
             let recovery = sim.clients[viewer].down.recovery(since, secs(15));
             let queueing = sim.clients[viewer].down.queueing(since + secs(5));
             let rate = sim.rate_during(viewer, secs(10));
-            let share = rate / best_fitting(600_000);
+            let share = rate / best_fitting(600_000, 0.0);
             println!("  narrow: {recovery:?}; then {queueing:?}, {share:.2} of the best that fits");
             let profile = || sim.clients[viewer].down.profile(since, secs(10));
             let (over_use, drained) = (recovery.over_use, recovery.drained);
@@ -256,7 +258,7 @@ fn an_estimate_of_the_receivers_own_is_followed() {
     let since = sim.now;
     let rate = sim.rate_during(viewer, secs(20));
     let queueing = sim.clients[viewer].down.queueing(since);
-    let share = rate / best_fitting(1_000_000);
+    let share = rate / best_fitting(1_000_000, 0.0);
     println!("{share:.2} of the best that fits; {queueing:?}; {:?}", sim.shown(viewer, 0, "1"));
     assert!(share >= 0.85 && queueing.p95 < ms(150), "{share}, {queueing:?}");
     sim.assert_clean();

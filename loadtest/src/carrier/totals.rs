@@ -46,7 +46,7 @@ impl Sums {
             *media.layers.entry(layer).or_default() += 1;
         }
         let stats = client.participant.stats.as_ref();
-        if let Some(bps) = stats.and_then(|s| s["sub"]["estimateBps"].as_u64()) {
+        if let Some(bps) = stats.and_then(|s| s["sub"]["bandwidth"]["estimateBps"].as_u64()) {
             media.estimates.add(bps);
         }
     }

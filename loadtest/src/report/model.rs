@@ -131,6 +131,9 @@ pub struct Joins {
     pub first_keyframe: Histogram,
 }
 
+/// How the layer of a video without layers is called.
+pub const ONLY_LAYER: &str = "encoding 0, S0 T0";
+
 /// Estimates of paths, in bits a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -30,8 +30,10 @@ pub fn summary(result: &LoadResult) -> String {
     }
     let impaired = result.totals.impaired.as_ref();
     for (name, media) in [("video", Some(&result.totals.video)), ("bad network", impaired)] {
-        let Some(media) = media.filter(|m| m.layers.len() > 1 || m.estimates.count > 0) else { continue };
-        line(&format!("{name}: layers"), layers(media));
+        let Some(media) = media else { continue };
+        if media.layers.keys().any(|layer| layer != model::ONLY_LAYER) {
+            line(&format!("{name}: layers"), layers(media));
+        }
         if media.estimates.count > 0 {
             line(&format!("{name}: estimate"), estimates(&media.estimates));
         }
@@ -128,5 +130,27 @@ fn server_lines(server: &ServerFigures, line: &mut impl FnMut(&str, String)) {
     }
     if server.socket_drops > 0 {
         line("server's socket was full", format!("{} datagrams", count(server.socket_drops)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn layers_and_estimates_are_told_where_there_are_any() {
+        let mut result = example::classroom();
+        result.totals.video.layers.insert(model::ONLY_LAYER.to_owned(), 300);
+        assert!(!summary(&result).contains("layers"));
+        let mut impaired = result.totals.video.clone();
+        impaired.layers = [("encoding 1, S0 T2".to_owned(), 2), ("encoding 0, S0 T1".to_owned(), 1)].into();
+        for bps in [900_000, 500_000, 1_000_000] {
+            impaired.estimates.add(bps);
+        }
+        result.totals.impaired = Some(impaired);
+        let text = summary(&result);
+        assert!(text.contains("1: encoding 0, S0 T1; 2: encoding 1, S0 T2"), "{text}");
+        assert!(text.contains("0.50 to 1.00 Mbit/s, 0.80 on average, of 3 paths"), "{text}");
     }
 }

@@ -379,10 +379,12 @@ fn remember(now_ms: u64, undone_ms: u64, slot: &Slot, work: &Work) -> Memory {
         memory.raised_at = Some(now_ms);
     } else if shown && work.chosen < work.keep {
         let lasted = before.raised_at.map(|at| now_ms.saturating_sub(at));
-        memory.strikes = match lasted {
-            Some(ms) if ms < undone_ms => (before.strikes + 1).min(MAX_STRIKES),
-            Some(ms) if ms < FORGIVEN_MS => before.strikes,
-            _ => 0,
+        (memory.strikes, memory.raised_at) = match lasted {
+            // One step up is one mistake, in however many steps it is taken back.
+            Some(ms) if ms < undone_ms => ((before.strikes + 1).min(MAX_STRIKES), None),
+            Some(ms) if ms < FORGIVEN_MS => (before.strikes, before.raised_at),
+            Some(_) => (0, before.raised_at),
+            None => (before.strikes, None),
         };
         memory.no_raise_before = now_ms + (HOLD_MS << memory.strikes);
     } else if work.low > work.chosen {
