@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("peer", &["rtp", "ids", "metrics"]),
     ("forward", &["rtp", "ids", "metrics"]),
     ("egress", &["rtp", "ids", "metrics"]),
+    ("record", &["rtp", "ids", "metrics"]),
     ("engine", &["peer", "forward", "egress", "rtp", "ids", "metrics"]),
     ("room", &["engine", "peer", "forward", "egress", "rtp", "ids", "metrics"]),
     ("net", &["engine", "peer", "forward", "egress", "rtp", "ids", "metrics"]),

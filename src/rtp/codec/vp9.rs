@@ -20,6 +20,8 @@ struct Descriptor {
     switching_up: bool,
     tl0_pic_idx: Option<(u8, usize)>,
     not_for_upper_layers: bool,
+    /// Width and height of the highest spatial layer that the scalability structure tells.
+    top_size: Option<(u16, u16)>,
     len: usize,
 }
 
@@ -38,6 +40,7 @@ impl Descriptor {
             switching_up: false,
             tl0_pic_idx: None,
             not_for_upper_layers: flag(0x01),
+            top_size: None,
             len: 1,
         };
         if has_id {
@@ -81,7 +84,9 @@ impl Descriptor {
         let head = read::u8(payload, self.len)?;
         self.len += 1;
         if head & 0x10 != 0 {
-            self.len += 4 * (usize::from(head >> 5) + 1);
+            self.len += 4 * usize::from(head >> 5);
+            self.top_size = Some((read::u16(payload, self.len)?, read::u16(payload, self.len + 2)?));
+            self.len += 4;
         }
         if head & 0x08 != 0 {
             let pictures = read::u8(payload, self.len)?;
@@ -111,6 +116,16 @@ pub fn describe(payload: &[u8], _marker: bool) -> Result<FrameInfo, Malformed> {
         tl0_pic_idx: d.tl0_pic_idx.map(|(idx, _)| idx),
         ..FrameInfo::default()
     })
+}
+
+/// Bytes of the payload descriptor: the frame's own stand behind it.
+pub fn descriptor_len(payload: &[u8]) -> Result<usize, Malformed> {
+    Descriptor::parse(payload).map(|d| d.len)
+}
+
+/// Width and height of the highest spatial layer, where the packet carries a scalability structure with sizes.
+pub fn structure_size(payload: &[u8]) -> Result<Option<(u16, u16)>, Malformed> {
+    Descriptor::parse(payload).map(|d| d.top_size)
 }
 
 /// Whether frames of upper spatial layers of the same picture do without this one (the Z bit).
