@@ -212,6 +212,11 @@ impl<W: Write + Seek> Recorder<W> {
         self.events.pop_front()
     }
 
+    /// What is written to, once something is.
+    pub fn file(&self) -> Option<&W> {
+        self.out.writer.as_ref().map(Writer::get_ref)
+    }
+
     /// Bytes in the file.
     pub fn written(&self) -> u64 {
         self.out.writer.as_ref().map_or(0, Writer::written)
