@@ -50,8 +50,9 @@ pub struct Reception {
     assembly: Option<Assembly>,
     /// Timestamp of the last audio frame: redundancy repeats what came before.
     last_audio: Option<u32>,
+    /// Packets that are missing since the last frame, and in all.
+    newly_lost: u64,
     lost: u64,
-    lost_in_all: u64,
     ready: VecDeque<Frame>,
     last_request: Option<Instant>,
     /// When a keyframe last began to arrive.
@@ -65,8 +66,8 @@ impl Reception {
             reorder: Reorder::default(),
             assembly: Depacketizer::new(codec).map(Assembly::new),
             last_audio: None,
+            newly_lost: 0,
             lost: 0,
-            lost_in_all: 0,
             ready: VecDeque::new(),
             last_request: None,
             keyframe_arrived: None,
@@ -79,7 +80,7 @@ impl Reception {
 
     /// Packets that were missing until now, and are given up.
     pub fn lost(&self) -> u64 {
-        self.lost_in_all
+        self.lost
     }
 
     /// A packet came: `now` is when. Of another codec than the stream's it is refused: that needs a reception of its own.
@@ -158,8 +159,8 @@ impl Reception {
     fn take(&mut self, next: Next) {
         match next {
             Next::Missing(n) => {
+                self.newly_lost += n;
                 self.lost += n;
-                self.lost_in_all += n;
                 if let Some(assembly) = &mut self.assembly {
                     assembly.handle_missing();
                 }
@@ -169,7 +170,7 @@ impl Reception {
                 Some(assembly) => {
                     let finished = assembly.push(packet);
                     for frame in finished.into_iter().flatten() {
-                        self.ready.push_back(Frame { lost: std::mem::take(&mut self.lost), ..frame });
+                        self.ready.push_back(Frame { lost: std::mem::take(&mut self.newly_lost), ..frame });
                     }
                 }
             },
@@ -209,7 +210,7 @@ impl Reception {
             size: None,
             configuration: None,
             level: packet.level,
-            lost: std::mem::take(&mut self.lost),
+            lost: std::mem::take(&mut self.newly_lost),
             after_gap: false,
         });
     }

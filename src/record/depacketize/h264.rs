@@ -221,7 +221,8 @@ fn skip_picture_order(bits: &mut Bits<'_>) -> Result<(), Malformed> {
         0 => bits.ue().map(drop),
         1 => {
             bits.skip(1)?;
-            (bits.se()?, bits.se()?);
+            bits.se()?;
+            bits.se()?;
             let count = bits.ue()?;
             if count > 255 {
                 return Err(Malformed("more than 255 frames in a picture order cycle"));

@@ -48,8 +48,7 @@ impl Vp9 {
     }
 
     pub(super) fn discard(&mut self) {
-        (self.data.clear(), self.starts.clear());
-        self.structure = None;
+        *self = Self::default();
     }
 }
 
