@@ -1,7 +1,7 @@
 //! Recording: from the packets of a participant's tracks to a file that plays.
 //!
 //! A recorder is a subscriber beside the packet path. It is fed like a shard that mirrors a track: with [`MediaPacket`]s, already
-//! opened, with the time that they were captured at. Everything here is pure: time is an argument, and files are whatever
+//! opened, with the time that they were captured at. Everything here but [`disk`] is pure: time is an argument, and files are whatever
 //! implements `std::io`'s traits.
 //!
 //! ```text
@@ -12,16 +12,19 @@
 //! ```
 //!
 //! [`Recorder`] joins these for one file: the camera and microphone of a participant, or a screen and its sound.
+//! [`session::Session`] has all files of a room's recording, and its manifest; [`disk::Folder`] is where they go.
 //! [`heal`](heal::heal) closes files that a crash left open, [`manifest`] is what a session's folder says of itself.
 mod audio_line;
 mod bits;
 pub mod depacketize;
+pub mod disk;
 mod ebml;
 pub mod heal;
 pub mod manifest;
 pub mod reception;
 mod recorder;
 mod reorder;
+pub mod session;
 pub mod timeline;
 pub mod webm;
 

@@ -313,7 +313,10 @@ fn an_hour_with_loss_drift_mutes_and_a_reconnect_stays_in_step() {
             .any(|g| g.kind == Kind::Video && (g.from_ms as i64 - 60..=g.to_ms as i64 + 60).contains(&at))
     };
     for at in (0..3_600_000).step_by(100) {
-        assert!(shown.contains(&at) || told(at) || !(1_000..=3_599_800).contains(&at), "{at} is neither shown nor told");
+        assert!(
+            shown.contains(&at) || told(at) || !(1_000..=3_599_800).contains(&at),
+            "{at} is neither shown nor told"
+        );
     }
     let causes = |cause| summary.gaps.iter().filter(|g| g.cause == cause).count();
     assert_eq!((causes(GapCause::Muted), causes(GapCause::PublisherGone)), (2, 2));
