@@ -4,6 +4,7 @@ use exedra::rtp::Codec;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 const RATE: u64 = 25;
 
@@ -16,35 +17,43 @@ pub struct Film {
 }
 
 impl Film {
+    /// Of the films that most tests send.
+    pub const LENGTH: Duration = Duration::from_secs(crate::SECONDS as u64);
+
     pub fn encode(folder: &Path, codec: Codec, seconds: u32, width: u32, height: u32) -> Self {
-        // A keyframe a second, like a publisher that is asked for them; no frame that needs a later one.
-        let (encoder, options, ending) = match codec {
-            Codec::Vp8 => ("libvpx", "-deadline realtime -cpu-used 8 -lag-in-frames 0 -auto-alt-ref 0", "ivf"),
-            Codec::Vp9 { .. } => {
-                ("libvpx-vp9", "-deadline realtime -cpu-used 8 -lag-in-frames 0 -auto-alt-ref 0", "ivf")
-            }
-            Codec::Av1 { .. } => ("libaom-av1", "-usage realtime -cpu-used 8 -lag-in-frames 0", "ivf"),
-            Codec::H264 { .. } => ("libx264", "-preset ultrafast -tune zerolatency -profile:v baseline -aud 1", "h264"),
-            Codec::Opus | Codec::Red => unreachable!("no video"),
-        };
-        let original = folder.join(format!("{encoder}-{width}-{seconds}.{ending}"));
+        let (encoder, options, _) = encoder(codec);
+        let (picture, sound) = Self::files(folder, codec, seconds, width);
         let film = format!(
             "testsrc=s={width}x{height}:r={RATE}:d={seconds},drawbox=c=white:t=fill:enable='lt(mod(t,1),0.199)'"
         );
         run(
             "ffmpeg",
             &["-v", "error", "-y", "-f", "lavfi", "-i", &film, "-pix_fmt", "yuv420p", "-c:v", encoder],
-            |c| c.args(options.split(' ')).args(["-g", "25", "-b:v", "300k"]).arg(&original),
+            |c| c.args(options.split(' ')).args(["-g", "25", "-b:v", "300k"]).arg(&picture),
         );
         let tone = format!("aevalsrc='if(lt(mod(t,1),0.2),0.5*sin(2*PI*1000*t),0)':s=48000:d={seconds}");
-        let ogg = folder.join(format!("tone-{encoder}-{width}-{seconds}.ogg"));
         run("ffmpeg", &["-v", "error", "-y", "-f", "lavfi", "-i", &tone, "-c:a", "libopus", "-ac", "2"], |c| {
-            c.arg(&ogg)
+            c.arg(&sound)
         });
+        Self::load(folder, codec, seconds, width)
+    }
+
+    /// One that was encoded before.
+    pub fn load(folder: &Path, codec: Codec, seconds: u32, width: u32) -> Self {
+        let (original, sound) = Self::files(folder, codec, seconds, width);
         let bytes = std::fs::read(&original).unwrap();
-        let pictures = if ending == "ivf" { ivf(&bytes) } else { access_units(&bytes) };
-        assert_eq!(pictures.len() as u64, u64::from(seconds) * RATE, "{encoder}");
-        Self { pictures, sounds: ogg_packets(&std::fs::read(&ogg).unwrap()), original }
+        let pictures = if encoder(codec).2 == "ivf" { ivf(&bytes) } else { access_units(&bytes) };
+        assert_eq!(pictures.len() as u64, u64::from(seconds) * RATE, "{}", original.display());
+        let mut sounds = ogg_packets(&std::fs::read(&sound).unwrap());
+        // The last one is for the encoder's delay.
+        sounds.truncate(seconds as usize * 50);
+        Self { pictures, sounds, original }
+    }
+
+    fn files(folder: &Path, codec: Codec, seconds: u32, width: u32) -> (PathBuf, PathBuf) {
+        let (encoder, _, ending) = encoder(codec);
+        let name = format!("{encoder}-{width}-{seconds}");
+        (folder.join(format!("{name}.{ending}")), folder.join(format!("{name}.ogg")))
     }
 
     /// When a picture is shown, in nanoseconds.
@@ -53,10 +62,20 @@ impl Film {
     }
 
     pub fn append(&mut self, other: Film) {
-        // The encoder's last packet of sound is for its delay.
-        self.sounds.truncate(self.pictures.len() * 1_000 / RATE as usize / 20);
         self.pictures.extend(other.pictures);
         self.sounds.extend(other.sounds);
+    }
+}
+
+/// FFmpeg's name of the encoder, its options, and the form of its output. A keyframe a second, like a publisher that is asked for
+/// them; no frame that needs a later one.
+fn encoder(codec: Codec) -> (&'static str, &'static str, &'static str) {
+    match codec {
+        Codec::Vp8 => ("libvpx", "-deadline realtime -cpu-used 8 -lag-in-frames 0 -auto-alt-ref 0", "ivf"),
+        Codec::Vp9 { .. } => ("libvpx-vp9", "-deadline realtime -cpu-used 8 -lag-in-frames 0 -auto-alt-ref 0", "ivf"),
+        Codec::Av1 { .. } => ("libaom-av1", "-usage realtime -cpu-used 8 -lag-in-frames 0", "ivf"),
+        Codec::H264 { .. } => ("libx264", "-preset ultrafast -tune zerolatency -profile:v baseline -aud 1", "h264"),
+        Codec::Opus | Codec::Red => unreachable!("no video"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Recordings, proven with FFmpeg: it encodes, our recorder gets the RTP packets over a bad network, and FFmpeg reads the files.
 //!
 //! The film flashes and beeps once a second, so that sound and picture can be compared where they come out of the decoders.
+mod crash;
 mod ffmpeg;
 mod publisher;
 
@@ -26,6 +27,11 @@ const VIDEO: [(Codec, &str); 4] = [
 fn film(at: usize) -> &'static Film {
     static FILMS: [OnceLock<Film>; VIDEO.len()] = [const { OnceLock::new() }; VIDEO.len()];
     FILMS[at].get_or_init(|| Film::encode(&folder("films"), VIDEO[at].0, SECONDS, 160, 90))
+}
+
+/// The same, after another process has encoded it.
+fn load_film(at: usize) -> Film {
+    Film::load(&folder("films"), VIDEO[at].0, SECONDS, 160)
 }
 
 /// A directory of one test's own.

@@ -35,14 +35,47 @@ pub struct Recorded {
     pub summary: Summary,
 }
 
-struct Sent {
-    source: u64,
+/// A packet of a film.
+#[derive(Clone)]
+pub struct Sent {
+    /// 1: the picture, 2: the sound.
+    pub source: u64,
     codec: Codec,
     seq: u64,
     timestamp: u32,
     marker: bool,
-    captured: u64,
+    /// Nanoseconds since the film began.
+    pub captured: u64,
     payload: Bytes,
+}
+
+impl Sent {
+    /// The same packet when the film runs again.
+    pub fn in_round(&self, round: u32, film: &[Sent]) -> Sent {
+        let count = film.iter().filter(|s| s.source == self.source).count() as u64;
+        let ticks = Film::LENGTH.as_secs() as u32 * self.codec.clock_rate();
+        Sent {
+            seq: self.seq + u64::from(round) * count,
+            timestamp: self.timestamp.wrapping_add(round * ticks),
+            ..self.clone()
+        }
+    }
+
+    /// Hands it over as a shard would that mirrors its track.
+    pub fn deliver(&self, start: Instant, captured: Duration, to: impl FnOnce(MediaPacket<'_>)) {
+        let mut bytes = vec![0; 12];
+        bytes.extend_from_slice(&self.payload);
+        let info = PacketInfo {
+            timestamp: self.timestamp,
+            marker: self.marker,
+            codec: self.codec,
+            header_len: 12,
+            payload_len: self.payload.len() as u16,
+            frame: codec::describe(self.codec, &self.payload, self.marker, None).unwrap(),
+            extensions: Default::default(),
+        };
+        to(MediaPacket { seq: SeqNo(self.seq), info: &info, captured_at: start + captured, bytes: &bytes });
+    }
 }
 
 /// Sends the film, and gives the file.
@@ -66,7 +99,7 @@ pub fn record(film: &Film, video: Codec, network: &Network) -> Recorded {
         }
         let delay = 30 * MS + if network.reorder { below(60) * MS } else { 0 };
         if network.reorder && below(20) == 0 {
-            arrivals.insert((sent.captured + delay + below(200) * MS, 2 * n + 1), sent.again());
+            arrivals.insert((sent.captured + delay + below(200) * MS, 2 * n + 1), sent.clone());
         }
         arrivals.insert((sent.captured + delay, 2 * n), sent);
     }
@@ -75,21 +108,10 @@ pub fn record(film: &Film, video: Codec, network: &Network) -> Recorded {
     for ((at, _), sent) in arrivals {
         let now = start + Duration::from_nanos(at);
         end = now;
-        let mut bytes = vec![0; 12];
-        bytes.extend_from_slice(&sent.payload);
-        let info = PacketInfo {
-            timestamp: sent.timestamp,
-            marker: sent.marker,
-            codec: sent.codec,
-            header_len: 12,
-            payload_len: sent.payload.len() as u16,
-            frame: codec::describe(sent.codec, &sent.payload, sent.marker, None).unwrap(),
-            extensions: Default::default(),
-        };
-        let captured_at = start + Duration::from_nanos(sent.captured);
-        let packet = MediaPacket { seq: SeqNo(sent.seq), info: &info, captured_at, bytes: &bytes };
         // Those that come twice are refused.
-        let _ = recorder.handle_packet(now, SourceId(sent.source), packet);
+        sent.deliver(start, Duration::from_nanos(sent.captured), |packet| {
+            let _ = recorder.handle_packet(now, SourceId(sent.source), packet);
+        });
         recorder.handle_timeout(now).unwrap();
         while let Some(event) = recorder.poll_event() {
             requests += u32::from(matches!(event, Event::WantKeyframe(_)));
@@ -101,13 +123,8 @@ pub fn record(film: &Film, video: Codec, network: &Network) -> Recorded {
     Recorded { file: file.into_inner(), growing, summary }
 }
 
-impl Sent {
-    fn again(&self) -> Self {
-        Self { payload: self.payload.clone(), ..*self }
-    }
-}
-
-fn packets(film: &Film, video: Codec) -> Vec<Sent> {
+/// The film's packets, by when they were captured.
+pub fn packets(film: &Film, video: Codec) -> Vec<Sent> {
     let mut payloader = payloader(video);
     let mut sent = Vec::new();
     let mut seq = 65_000;
