@@ -8,7 +8,7 @@ use exedra::record::manifest::{Content, Ended, State};
 use exedra::record::session::{Session, SessionId, TrackInfo};
 use exedra::record::{SessionStart, SourceId};
 use exedra::rtp::{Codec, codec::Kind};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -50,7 +50,7 @@ fn record_for_ever(root: &Path) {
         session.handle_timeout(now);
         assert!(!session.has_ended());
         at += TICK;
-        writeln!(std::io::stdout(), "at {}", at.as_millis()).unwrap();
+        println!("at {}", at.as_millis());
         std::thread::sleep(TICK / SPEED);
     }
 }
