@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 /// A recording asks for no more keyframes than this.
 pub const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
+/// Whoever gave none for so many requests is asked at twice the interval each time, up to 32 s: what it sends may be encrypted.
+const PATIENCE: u32 = 5;
+const MAX_BACK_OFF: u32 = 5;
 
 /// A packet that is missing for so long is hardly to come: a keyframe is asked for while it is still waited for.
 const HARDLY: Duration = Duration::from_millis(700);
@@ -55,6 +58,8 @@ pub struct Reception {
     lost: u64,
     ready: VecDeque<Frame>,
     last_request: Option<Instant>,
+    /// Requests since the last picture.
+    unanswered: u32,
     /// When a keyframe last began to arrive.
     keyframe_arrived: Option<Instant>,
 }
@@ -70,6 +75,7 @@ impl Reception {
             lost: 0,
             ready: VecDeque::new(),
             last_request: None,
+            unanswered: 0,
             keyframe_arrived: None,
         }
     }
@@ -149,9 +155,11 @@ impl Reception {
             Some(_) => hole.is_some_and(|since| now >= since + HARDLY),
             None => assembly.awaits_keyframe,
         };
-        let due = self.last_request.is_none_or(|at| now >= at + KEYFRAME_INTERVAL);
+        let back_off = self.unanswered.saturating_sub(PATIENCE).min(MAX_BACK_OFF);
+        let due = self.last_request.is_none_or(|at| now >= at + KEYFRAME_INTERVAL * (1 << back_off));
         if wanted && due {
             self.last_request = Some(now);
+            self.unanswered = self.unanswered.saturating_add(1);
         }
         wanted && due
     }
@@ -170,6 +178,7 @@ impl Reception {
                 Some(assembly) => {
                     let finished = assembly.push(packet);
                     for frame in finished.into_iter().flatten() {
+                        self.unanswered = 0;
                         self.ready.push_back(Frame { lost: std::mem::take(&mut self.newly_lost), ..frame });
                     }
                 }
@@ -456,6 +465,28 @@ mod tests {
             assert_eq!(s.frames(), [(true, 1), (false, 0)], "packet {lost}");
             assert_eq!(s.reception.lost(), 1);
         }
+    }
+
+    #[test]
+    fn whoever_gives_no_keyframe_is_asked_less_and_less() {
+        let mut s = Sender::new(VP8);
+        let mut asked = Vec::new();
+        for second in 0..200 {
+            s.at += Duration::from_millis(967);
+            s.frame(false, None);
+            if s.reception.poll_keyframe_request(s.at) {
+                asked.push(second);
+            }
+        }
+        assert_eq!(asked, [0, 1, 2, 3, 4, 5, 7, 11, 19, 35, 67, 99, 131, 163, 195]);
+        s.frame(true, None);
+        s.wait(60);
+        s.frame(false, Some(0));
+        s.frame(false, None);
+        s.wait(2_100);
+        s.frame(false, None);
+        assert!(s.reception.poll_keyframe_request(s.at));
+        assert!(s.reception.poll_keyframe_request(s.at + Duration::from_secs(1)), "it did answer");
     }
 
     #[test]

@@ -231,18 +231,35 @@ impl<W: Write + Seek> Recorder<W> {
         self.take_audio(now);
         self.note_open_gaps(now);
         self.write_until(Duration::MAX)?;
-        let Output { unopened, writer, zero, end, .. } = self.out;
-        let (out, size) = match (writer, unopened) {
-            (Some(writer), _) => writer.finish()?,
-            (None, Some(out)) => (out, 0),
+        let mut summary = self.summary();
+        let out = match (self.out.writer, self.out.unopened) {
+            (Some(writer), _) => {
+                let (out, size) = writer.finish()?;
+                summary.size = size;
+                out
+            }
+            (None, Some(out)) => out,
             (None, None) => return Err(io::ErrorKind::BrokenPipe.into()),
         };
-        let summary = |line: Option<Line>| line.map(Line::summary).filter(|s| s.frames > 0);
-        let (video, audio) = (summary(self.video), summary(self.audio));
+        Ok((out, summary))
+    }
+
+    /// What the file has come to so far. Its size is that of what was written.
+    pub fn summary(&self) -> Summary {
+        let summary = |line: &Option<Line>| line.as_ref().map(Line::summary).filter(|s| s.frames > 0);
+        let (video, audio) = (summary(&self.video), summary(&self.audio));
         let av_offset = self.offset.told().filter(|_| video.is_some() && audio.is_some());
-        let duration = end.saturating_sub(zero);
-        let (gaps, more_gaps) = (self.gaps, self.more_gaps);
-        Ok((out, Summary { start: zero, duration, size, video, audio, gaps, more_gaps, av_offset }))
+        let Output { zero, end, .. } = self.out;
+        Summary {
+            start: zero,
+            duration: end.saturating_sub(zero),
+            size: self.written(),
+            video,
+            audio,
+            gaps: self.gaps.clone(),
+            more_gaps: self.more_gaps,
+            av_offset,
+        }
     }
 
     fn line(&mut self, kind: Kind) -> Option<&mut Line> {
@@ -467,8 +484,8 @@ impl Line {
         self.last.map_or(Duration::ZERO, |(at, _)| at)
     }
 
-    fn summary(self) -> TrackSummary {
-        TrackSummary { lost_packets: self.lost_before + self.reception.lost(), ..self.summary }
+    fn summary(&self) -> TrackSummary {
+        TrackSummary { lost_packets: self.lost_before + self.reception.lost(), ..self.summary.clone() }
     }
 }
 

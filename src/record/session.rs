@@ -20,6 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The manifest is written anew at most this often.
 const MANIFEST: Duration = Duration::from_secs(1);
+/// What the manifest says of files that grow is renewed this often: so much of it a crash may cost.
+const RENEWAL: Duration = Duration::from_secs(10);
 /// What a manifest tells is bounded: beyond it media is dropped by name, and events are not written.
 const MAX_FILES: usize = 2_000;
 const MAX_PARTICIPANTS: usize = 10_000;
@@ -121,6 +123,7 @@ pub struct Session<S: Storage> {
     event_lines: u64,
     changed: bool,
     manifest_written: Option<Instant>,
+    renewed: Option<Instant>,
     floor: u64,
 }
 
@@ -176,6 +179,7 @@ impl<S: Storage> Session<S> {
             event_lines: 0,
             changed: true,
             manifest_written: None,
+            renewed: None,
             floor,
         }
     }
@@ -315,6 +319,10 @@ impl<S: Storage> Session<S> {
                 return;
             }
         }
+        if self.renewed.is_none_or(|at| now >= at + RENEWAL) {
+            self.renewed = Some(now);
+            self.renew();
+        }
         let due = self.manifest_written.is_none_or(|at| now >= at + MANIFEST);
         if self.changed && due && !self.has_ended() {
             (self.changed, self.manifest_written) = (false, Some(now));
@@ -382,6 +390,16 @@ impl<S: Storage> Session<S> {
         self.changed = true;
         group.open = Some(Open { name, recorder, file, video: group.video, audio: group.audio, codec });
         Ok(())
+    }
+
+    /// Writes into the manifest what the files that grow have come to.
+    fn renew(&mut self) {
+        for open in self.groups.iter().filter_map(|g| g.open.as_ref()).filter(|o| o.recorder.written() > 0) {
+            // Size and duration are for files that are closed.
+            let summary = Summary { size: 0, duration: Duration::ZERO, ..open.recorder.summary() };
+            describe(&mut self.manifest.files[open.file], summary, None, (open.video, open.audio, open.codec));
+            self.changed = true;
+        }
     }
 
     fn close_group(&mut self, now: Instant, at: usize) {

@@ -1,7 +1,7 @@
 //! Recordings, proven with FFmpeg: it encodes, our recorder gets the RTP packets over a bad network, and FFmpeg reads the files.
 //!
 //! The film flashes and beeps once a second, so that sound and picture can be compared where they come out of the decoders.
-#![allow(clippy::disallowed_methods)] // The caller of what is pure reads the clock.
+#![allow(clippy::disallowed_methods, reason = "a test may read the clock")]
 mod crash;
 mod ffmpeg;
 mod publisher;

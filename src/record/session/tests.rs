@@ -184,6 +184,26 @@ fn camera_and_microphone_are_one_file_and_a_screen_another() {
 }
 
 #[test]
+fn the_manifest_of_a_running_session_tells_of_gaps() {
+    let mut w = World::new();
+    for track in [CAMERA, MICROPHONE] {
+        w.session.handle_published(track);
+    }
+    w.run(4_000, Some((CAMERA, Codec::Vp8)), Some(MICROPHONE));
+    w.session.handle_muted(MICROPHONE.id);
+    w.run(2_000, Some((CAMERA, Codec::Vp8)), None);
+    w.run(16_000, Some((CAMERA, Codec::Vp8)), Some(MICROPHONE));
+    let disk = w.disk.0.borrow();
+    let manifest = disk.manifests.last().unwrap();
+    let file = &manifest.files[0];
+    assert_eq!((manifest.state, file.size, file.duration_ms, &file.sha256), (State::Recording, 0, 0, &None));
+    assert_eq!(file.gaps.iter().map(|g| (g.kind, g.cause)).collect::<Vec<_>>(), [(Kind::Audio, GapCause::Muted)]);
+    assert!((3_900..4_100).contains(&file.gaps[0].from_ms) && (5_900..6_100).contains(&file.gaps[0].to_ms));
+    assert!(file.tracks.iter().all(|t| t.last_ms > 9_000), "{:?}", file.tracks);
+    assert!(disk.manifests.len() < 8, "{}", disk.manifests.len());
+}
+
+#[test]
 fn another_codec_begins_another_part() {
     let mut w = World::new();
     w.session.handle_published(MICROPHONE);
