@@ -14,7 +14,7 @@ exec </dev/null
 
 PACKAGES=(
   build-essential ca-certificates
-  nodejs chromium firefox-esr pulseaudio fonts-dejavu-core
+  nodejs chromium firefox-esr pulseaudio fonts-dejavu-core iproute2
   python3 python3-venv python3-gi ffmpeg
   gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0
   gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad

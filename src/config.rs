@@ -45,6 +45,8 @@ pub struct Config {
     pub advertise: Vec<IpAddr>,
     pub ice_servers: Vec<IceServer>,
     pub access: Access,
+    /// Opens `/v1/admin`.
+    pub admin: Option<Secret>,
     pub cors: Origins,
     pub recordings: Option<PathBuf>,
     /// A filter of `tracing_subscriber`, known to be well-formed.
@@ -158,6 +160,7 @@ impl Check {
         let advertise = self.many("advertise", advertised_ip);
         let ice_servers = self.ice_servers();
         let access = self.access(http);
+        let admin = self.admin(&access);
         let cors = self.cors();
         let recordings = self.one("recordings", directory);
         let log = self.one("log", log_filter);
@@ -172,6 +175,7 @@ impl Check {
             advertise: advertise.unwrap_or_default(),
             ice_servers,
             access,
+            admin,
             cors,
             recordings,
             log: log.unwrap_or_else(|| "info".into()),
@@ -215,6 +219,15 @@ impl Check {
             );
         }
         Access { open: open.unwrap_or(!given && local), secret }
+    }
+
+    fn admin(&mut self, access: &Access) -> Option<Secret> {
+        let short = |_| "is shorter than 16 bytes: `openssl rand -base64 32` makes a good one".to_owned();
+        let token = self.one("admin-token", |text| Secret::try_from(text).map_err(short))?;
+        if access.secret.as_ref() == Some(&token) {
+            self.wrong("admin-token", "is the --secret: whoever looks is not to sign tokens");
+        }
+        Some(token)
     }
 
     fn cors(&mut self) -> Origins {

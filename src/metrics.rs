@@ -102,6 +102,16 @@ drop_reasons! {
     RelayFull = "relay_full",
     /// A datagram beyond the rate one source may have before it is authenticated.
     RateLimited = "rate_limited",
+    /// Transport-wide feedback on packets that were never sent.
+    FeedbackImpossible = "feedback_impossible",
+    /// Transport-wide feedback that says nothing new, or only of packets long forgotten.
+    FeedbackStale = "feedback_stale",
+    /// Transport-wide feedback after which the receiver's clock is another one.
+    FeedbackClock = "feedback_clock",
+    /// A REMB of no rate that a receiver can mean.
+    RembImplausible = "remb_implausible",
+    /// More packets wait for a subscriber's path than may.
+    PacerFull = "pacer_full",
 }
 
 /// What one shard counts. The shard's thread is the one writer.

@@ -237,6 +237,7 @@ fn room_settings(config: &Config, defaults: RoomSettings) -> RoomSettings {
 fn signal_settings(config: &Config) -> signal::Settings {
     signal::Settings {
         access: config.access.clone(),
+        admin: config.admin.clone(),
         cors: config.cors.clone(),
         ice_servers: config.ice_servers.clone(),
         limits: config.limits.signal,

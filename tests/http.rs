@@ -191,6 +191,36 @@ async fn trickle_and_restart(server: &RunningServer, resource: &str, etag: &str,
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_who_gets_what_and_why() {
+    let server = start(&["--admin-token", "operators only, please"]).await;
+    let port = server.http_addr.port();
+    let (mut ada, _) = Client::join(port, "a", "Ada").await;
+    let (mut bo, _) = Client::join(port, "a", "Bo").await;
+    let publish = json!({"pc": "pub", "rev": 1, "sdp": offer("chromium-pub-simulcast")});
+    assert_eq!(ada.ask(2, "negotiate", publish).await["ok"], true);
+    let slots = json!({"pc": "sub", "rev": 1, "sdp": offer("aiortc-sub")});
+    assert_eq!(bo.ask(2, "negotiate", slots).await["ok"], true);
+    let look = async |path: &str| {
+        let request = request(&server, Method::GET, path).bearer_auth("operators only, please");
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let (_, rooms) = look("/v1/admin/rooms").await;
+    assert_eq!(rooms, json!({"rooms": [{"room": "a", "participants": 2}]}));
+    let (_, room) = look("/v1/admin/rooms/a").await;
+    assert_eq!((&room["participants"][1]["name"], &room["participants"][1]["by"]), (&json!("Bo"), &json!("socket")));
+    assert!(room["tracks"].as_array().is_some_and(|t| t.iter().any(|t| t["watchers"] == 1)), "{room}");
+    let (status, decisions) = look("/v1/admin/rooms/a/participants/Bo/decisions").await;
+    assert_eq!(status, 200, "{decisions}");
+    assert_eq!((&decisions["participant"], &decisions["stats"]["connected"]), (&json!("p2"), &json!(false)));
+    assert!(decisions["slots"].as_array().is_some_and(|s| !s.is_empty()), "{decisions}");
+    assert!(decisions["log"]["entries"].is_array(), "{decisions}");
+    assert_eq!(look("/v1/admin/rooms/a/participants/Ada/decisions").await.0, 404, "she receives nothing");
+    assert_eq!(look("/v1/admin/rooms/a/participants/Carl/decisions").await.0, 404);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_are_served_whole_and_once() {
     let server = start(&[]).await;
     for (path, mime) in [

@@ -1,6 +1,6 @@
 //! What is measured, for the benchmark of time and for that of instructions.
 use exedra::engine::Path;
-use exedra::forward::{Forwarder, StreamKey};
+use exedra::forward::{Forwarder, StreamKey, Target};
 use exedra::peer::srtp::{SrtpInbound, SrtpOutbound, SrtpProfile, SsrcState};
 use exedra::rtp::codec::{self, Codec};
 use exedra::rtp::header::HeaderWriter;
@@ -183,7 +183,7 @@ impl Rewrite {
             extensions: ExtensionSpans::default(),
         };
         let mut forwarder = Forwarder::new(Kind::Video, 1);
-        forwarder.set_target(Some(STREAM), true);
+        forwarder.set_target(Some(Target::whole(STREAM)), true);
         Self { forwarder, next: SeqNo(1), payload, info, at: Instant::now(), out: [0; HEADER] }
     }
 }

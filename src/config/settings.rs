@@ -88,6 +88,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     row(
         ACCESS,
+        "admin-token",
+        One("TOKEN"),
+        "none",
+        "What operators send as a bearer token to look at rooms and at what was decided for whom (/v1/admin). Without it, nobody \
+         may. At least 16 bytes. Better given by the environment or the file",
+    ),
+    row(
+        ACCESS,
         "cors-origin",
         Many("ORIGIN"),
         "*",

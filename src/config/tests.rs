@@ -98,6 +98,17 @@ fn rooms_are_open_to_the_machine_itself_only_unless_told() {
 }
 
 #[test]
+fn who_may_look_has_a_token_of_their_own() {
+    assert_eq!(config(&["--open"], &[], "").admin, None);
+    let token = [("EXEDRA_ADMIN_TOKEN", "0123456789abcdef")];
+    assert!(config(&[], &token, "").admin.is_some_and(|t| t.is("0123456789abcdef") && !t.is("0123456789abcdeX")));
+    let told = mistakes(&["--secret", "0123456789abcdef"], &token, "");
+    assert!(told[0].starts_with("EXEDRA_ADMIN_TOKEN: is the --secret"), "{told:?}");
+    let told = mistakes(&["--admin-token", "short"], &[], "");
+    assert!(told[0].starts_with("--admin-token: is shorter than 16 bytes"), "{told:?}");
+}
+
+#[test]
 fn advertised_addresses_have_a_socket() {
     let told = mistakes(&["--udp", "0.0.0.0:1", "--advertise", "2001:db8::1"], &[], "");
     assert!(told[0].contains("no --udp address is IPv6"), "{told:?}");

@@ -1,4 +1,5 @@
 //! What crosses into the engine (`Command`) and out of it (`Event`).
+pub use super::explain::DecisionLog;
 use crate::ids::{Mid, PeerId, Rid, RoomId, ShardId, TrackId};
 use crate::peer::config::PeerConfig;
 use crate::rtp::{Codec, Kind};
@@ -59,6 +60,11 @@ pub enum Command {
     },
     /// Answered by `Event::Stats` with the same token.
     Stats {
+        peer: PeerId,
+        token: u64,
+    },
+    /// Answered by `Event::Explained` with the same token.
+    Explain {
         peer: PeerId,
         token: u64,
     },
@@ -130,6 +136,13 @@ pub enum Event {
         token: u64,
         stats: Box<PeerStats>,
     },
+    /// The last decisions for a peer.
+    Explained {
+        room: RoomId,
+        peer: PeerId,
+        token: u64,
+        log: Box<DecisionLog>,
+    },
     /// A panic was contained: the engine has forgotten every peer of this room.
     RoomFailed {
         room: RoomId,
@@ -150,6 +163,7 @@ impl Event {
             | Event::Quality { room, .. }
             | Event::Speakers { room, .. }
             | Event::Stats { room, .. }
+            | Event::Explained { room, .. }
             | Event::RoomFailed { room } => *room,
         }
     }
@@ -274,7 +288,43 @@ pub struct PeerStats {
     pub bytes_in: u64,
     pub datagrams_out: u64,
     pub bytes_out: u64,
+    /// What its path carries, as far as media is sent to it.
+    pub bandwidth: Option<BandwidthStats>,
     pub streams: Vec<StreamStats>,
+}
+
+/// The path to a subscriber: the estimate of it, and how it is shared out.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BandwidthStats {
+    /// Bits a second of whole datagrams that it is taken to carry. Absent while the client says nothing that an estimate could be
+    /// made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_bps: Option<u64>,
+    /// What of that is allotted, audio included; and what would be if it carried all that is of use.
+    pub allocated_bps: u64,
+    pub wanted_bps: u64,
+    /// What arrives, by transport-wide feedback.
+    pub acked_bps: u64,
+    /// Share of packets lost, 0 to 1.
+    pub loss: f64,
+    /// How long the last packet waited on its way.
+    pub queue_delay_ms: f64,
+    /// Bytes that wait here for their turn.
+    pub queued_bytes: u64,
+    /// What keeps the estimate where it is: start, delay, loss, application, remb, silence, nothing.
+    pub limited_by: String,
+    /// A probe for more is being made.
+    pub probing: bool,
+}
+
+/// A layer within an RTP stream; `None` where there is only one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerStats {
+    pub rid: Option<String>,
+    pub spatial: Option<u8>,
+    pub temporal: Option<u8>,
 }
 
 /// One RTP stream of a connection: received from a publisher, or sent on a slot.
@@ -297,6 +347,19 @@ pub struct StreamStats {
     pub keyframe_requests: u64,
     /// Interarrival jitter in milliseconds (RFC 3550 section 6.4.1).
     pub jitter_ms: f64,
-    /// Bits a second over about two seconds; of a slot: of the stream that it forwards.
+    /// Bits a second over about two seconds.
     pub bitrate_bps: u64,
+    /// Of video that is received: the size of the largest pictures, and frames a second.
+    pub width: Option<u16>,
+    pub height: Option<u16>,
+    pub fps: Option<f64>,
+    /// Of a slot: what it shows, and what it is to show.
+    pub layer: Option<LayerStats>,
+    pub target: Option<LayerStats>,
+    /// Of a slot: waiting, live, paused, noCodec.
+    pub state: Option<String>,
+    /// Of a slot: what keeps it from a better layer: publisher, view, bandwidth; and then the bits that it would take and those there are.
+    pub limit: Option<String>,
+    pub need_bps: Option<u64>,
+    pub have_bps: Option<u64>,
 }

@@ -1,6 +1,7 @@
 //! Commands: what the room wants of the engine. Each computes the wanted state and moves towards it; a second one does nothing.
 use super::api::Wish;
 use super::peer::{Counts, Peer, Remb, Slot};
+use super::quality::Quality;
 use super::relay::Place;
 use super::{Command, Engine, Event, Owner, Track};
 use crate::ids::{Mid, PeerId, RoomId, TrackId};
@@ -26,11 +27,12 @@ impl Engine {
             Command::RemovePeer { peer } => self.remove_peer(now, peer),
             Command::Publish { track, peer, mid, kind } => self.publish(now, track, peer, mid, kind),
             Command::Unpublish { track } => self.unpublish(track),
-            Command::SetMuted { track, muted } => self.set_muted(track, muted),
+            Command::SetMuted { track, muted } => self.set_muted(now, track, muted),
             Command::Bind { peer, mid, track, wish } => self.bind(now, peer, &mid, track, wish),
             Command::Mirror { track, room, kind, home } => self.mirror(track, room, kind, home),
             Command::Relay { track, to, on } => self.set_relay(track, to, on),
             Command::Stats { peer, token } => self.tell_stats(now, peer, token),
+            Command::Explain { peer, token } => self.explain(peer, token),
         }
         self.at_work = None;
     }
@@ -62,6 +64,7 @@ impl Engine {
             review_due: None,
             rtt: None,
             remb: Remb::default(),
+            quality: Quality::default(),
             slots: Vec::new(),
             pending: SmallVec::new(),
             repairs_due: Vec::new(),
@@ -147,8 +150,14 @@ impl Engine {
         }
         let slot = Slot::new(media.clone(), first, first_repair);
         // Others know a slot by its place, so a new one takes the place of one that is gone.
-        match peer.slots.iter_mut().find(|slot| slot.retired) {
-            Some(retired) => *retired = slot,
+        match peer.slots.iter().position(|slot| slot.retired) {
+            Some(at) => {
+                peer.slots[at] = slot;
+                // What still waits has the numbers of the slot that is gone.
+                if let Some(outgoing) = &mut peer.outgoing {
+                    outgoing.pacer.retain(|job| job.source.slot as usize != at);
+                }
+            }
             None => peer.slots.push(slot),
         }
     }
@@ -225,10 +234,7 @@ impl Engine {
         let Some(index) = self.track_ids.remove(&id) else { return };
         let track = self.tracks.remove(index);
         for (peer, slot) in track.subscribers {
-            let slot = &mut self.peers[peer].slots[slot];
-            slot.track = None;
-            slot.told = None;
-            slot.forwarder.set_target(None, false);
+            self.peers[peer].slots[slot].show_nothing();
         }
         let Owner::Peer(owner) = track.owner else {
             // A mirrored stream belongs to nobody else.
@@ -245,9 +251,9 @@ impl Engine {
         }
     }
 
-    fn set_muted(&mut self, id: TrackId, muted: bool) {
+    fn set_muted(&mut self, now: Instant, id: TrackId, muted: bool) {
         let Some(&index) = self.track_ids.get(&id) else { return };
-        let Self { tracks, peers, streams, .. } = self;
+        let Self { tracks, peers, .. } = self;
         let track = &mut tracks[index];
         if track.muted == muted {
             return;
@@ -256,12 +262,8 @@ impl Engine {
         for &(peer, slot) in &track.subscribers {
             peers[peer].slots[slot].forwarder.pause();
         }
-        if track.kind == Kind::Video
-            && !muted
-            && let (Some(best), Owner::Peer(owner)) = (track.best, track.owner)
-        {
-            streams[best].keyframes.want();
-            self.touch(owner);
+        if track.kind == Kind::Video {
+            self.reconsider(now, index);
         }
     }
 
@@ -269,8 +271,14 @@ impl Engine {
         let Some(&index) = self.peer_ids.get(&peer) else { return };
         let Some(slot) = self.peers[index].slot_by_mid(mid) else { return };
         let wanted = track.and_then(|id| self.track_ids.get(&id).copied());
-        self.peers[index].slots[slot].wish = wish;
-        if self.peers[index].slots[slot].track == wanted {
+        let shown = &mut self.peers[index].slots[slot];
+        let looked_at_anew = std::mem::replace(&mut shown.wish, wish) != wish;
+        if shown.track == wanted {
+            if let Some(track) = wanted.filter(|_| looked_at_anew) {
+                shown.share.memory.fresh = true;
+                self.want_allocation(now, index);
+                self.demand_changed(track);
+            }
             return;
         }
         self.release_slot(index, slot);
@@ -278,16 +286,16 @@ impl Engine {
         let (shown, subscribers) = (&mut self.peers[index].slots[slot], &mut self.tracks[wanted].subscribers);
         (shown.track, shown.place) = (Some(wanted), subscribers.len());
         subscribers.push((index, slot));
+        self.demand_changed(wanted);
         self.aim_slot(now, index, slot, false);
     }
 
     /// Takes the slot away from the track that it shows.
     fn release_slot(&mut self, peer: usize, slot: usize) {
         let shown = &mut self.peers[peer].slots[slot];
-        shown.told = None;
-        shown.forwarder.set_target(None, false);
-        let place = shown.place;
-        let Some(track) = shown.track.take().and_then(|track| self.tracks.get_mut(track)) else { return };
+        let (place, track) = (shown.place, shown.show_nothing());
+        track.into_iter().for_each(|track| self.demand_changed(track));
+        let Some(track) = track.and_then(|track| self.tracks.get_mut(track)) else { return };
         debug_assert_eq!(track.subscribers.get(place), Some(&(peer, slot)));
         track.subscribers.swap_remove(place);
         // The last one stands there now.

@@ -1,12 +1,12 @@
 //! After a batch: each subscriber's packets, mapped, joined into runs, sealed, and handed out.
-use super::api::{SlotReport, SlotState};
+use super::api::SlotState;
 use super::outgoing::{Stamp, Stamps};
 use super::peer::{Peer, Repair, Slot};
 use super::stream::ReceiveStream;
-use super::{Batch, Engine, Event, Sink, Transmit};
+use super::{Batch, Engine, Sink, Transmit};
 use crate::egress::pacer::Class;
 use crate::egress::segments::{Job, MAX_PADDING};
-use crate::forward::{self, Offsets, StreamKey};
+use crate::forward::{self, Offsets, Origin, StreamKey};
 use crate::metrics::DropReason;
 use crate::peer::srtp::SrtpOutbound;
 use crate::rtp::codec::{self, Codec, Kind};
@@ -37,11 +37,20 @@ pub(super) struct Source {
     out: SeqNo,
     timestamp: u32,
     offsets: Offsets,
+    marker: bool,
+    /// Bytes of padding that it consists of, in place of a payload that is of no use.
+    filler: u8,
     /// For a retransmission (RFC 4588): the number that the packet had.
     pub original: Option<u16>,
     /// Where in the stored packet the payload lies that goes out, and its length.
     payload: (u16, u16),
 }
+
+/// In place of a stream: padding that stands for no packet.
+const NO_STREAM: StreamKey = StreamKey { index: u32::MAX, generation: 0 };
+
+/// Padding that goes out in place of a packet that is of no use: as little as there can be.
+const FILLER: u8 = 1;
 
 impl Engine {
     /// Sends all there is to send. Call it after each batch of datagrams, after commands, and after `handle_timeout`.
@@ -51,6 +60,8 @@ impl Engine {
         }
         // Others wait for these, and what follows may take a while.
         self.flush_relays(sink);
+        self.allocate_due(now);
+        self.settle_demands();
         self.release_streams(now);
         self.collect_subscribers();
         // Peers may be touched while others are flushed (a keyframe is asked for): the list is walked by index.
@@ -143,7 +154,7 @@ impl Engine {
     fn collect_media(&mut self, now: Instant, index: usize, jobs: &mut Vec<Job<Source>>) {
         let mut pending = std::mem::take(&mut self.peers[index].pending);
         for &(slot, stream) in &pending {
-            self.collect_slot(index, slot as usize, stream as usize, jobs);
+            self.collect_slot(now, index, slot as usize, stream as usize, jobs);
         }
         pending.clear();
         let peer = &mut self.peers[index];
@@ -154,8 +165,8 @@ impl Engine {
         }
     }
 
-    fn collect_slot(&mut self, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
-        let Self { peers, streams, metrics, events, .. } = self;
+    fn collect_slot(&mut self, now: Instant, index: usize, at: usize, stream: usize, jobs: &mut Vec<Job<Source>>) {
+        let Self { peers, streams, metrics, .. } = self;
         let peer = &mut peers[index];
         let Some(stream) = streams.get(stream) else { return };
         let Some(slot) = peer.slots.get_mut(at) else { return };
@@ -184,12 +195,12 @@ impl Engine {
         if jobs.len() > first_job {
             slot.told = Some(SlotState::Live);
         }
-        if slot.told != before
-            && let (Some(state), Some(track)) = (slot.told, stream.track)
-        {
-            let (mid, track) = (slot.media.mid.clone(), self.tracks[track].id);
-            let report = SlotReport::plain(state);
-            events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track, report });
+        slot.rate.add(now, jobs[first_job..].iter().map(|job| job.len).sum());
+        let shown = slot.forwarder.current();
+        if slot.told != before || slot.shown != shown {
+            slot.shown = shown;
+            shown.into_iter().for_each(|shown| self.note_shown(now, index, at, shown));
+            self.report_slot(now, index, at);
         }
     }
 
@@ -221,7 +232,7 @@ impl Engine {
 /// Whether the slot is to get packets of this stream now.
 fn gets(peer: &mut Peer, slot: usize, stream: &ReceiveStream) -> Result<(), DropReason> {
     let forwarder = &peer.slots.get(slot).ok_or(DropReason::Unwanted)?.forwarder;
-    if forwarder.current() != Some(stream.key) && forwarder.target() != Some(stream.key) {
+    if !forwarder.follows(stream.key) {
         return Err(DropReason::LayerNotSelected);
     }
     let outbound = peer.association.outbound().filter(|_| peer.connected).ok_or(DropReason::NotConnected)?;
@@ -244,8 +255,9 @@ fn plan(
     let padding = padding(slot, packet.codec);
     let stamp = Stamp::of(slot, padding > 0);
     let header_len = header_len(slot, packet, stored.bytes, stamp);
-    let payload = outgoing_payload(slot, packet, stored.bytes);
-    let len = header_len + usize::from(payload.1) + overhead;
+    let filler = if mapped.filler { FILLER } else { 0 };
+    let payload = outgoing_payload(slot, packet, stored.bytes, mapped.filler);
+    let len = header_len + usize::from(payload.1) + usize::from(filler) + overhead;
     slot.packets += 1;
     slot.octets += u64::from(payload.1);
     let source = Source {
@@ -260,6 +272,8 @@ fn plan(
         out: mapped.seq,
         timestamp: mapped.timestamp,
         offsets: mapped.offsets,
+        marker: mapped.marker,
+        filler,
         original: None,
         payload,
     };
@@ -274,8 +288,9 @@ fn plan_repair(
     rtt: std::time::Duration,
     overhead: usize,
 ) -> Result<Job<Source>, DropReason> {
-    let stream = streams.get(repair.stream.index as usize).filter(|s| s.key == repair.stream);
-    let stream = stream.filter(|s| s.history.contains(repair.seq)).ok_or(DropReason::NackUnanswerable)?;
+    let Origin { stream: key, seq, .. } = repair.origin;
+    let stream = streams.get(key.index as usize).filter(|s| s.key == key);
+    let stream = stream.filter(|s| s.history.contains(seq)).ok_or(DropReason::NackUnanswerable)?;
     if !slot.may_repair(now, repair.out, rtt) {
         return Err(DropReason::NackThrottled);
     }
@@ -290,12 +305,41 @@ pub(super) fn plan_probe(
     out: SeqNo,
     overhead: usize,
 ) -> Option<Job<Source>> {
-    let (key, seq, offsets) = slot.forwarder.origin(out)?;
-    let stream = streams.get(key.index as usize).filter(|s| s.key == key)?;
-    let repair = Repair { slot: at, out, stream: key, seq, offsets };
+    let origin = slot.forwarder.origin(out)?;
+    let stream = streams.get(origin.stream.index as usize).filter(|s| s.key == origin.stream)?;
+    let repair = Repair { slot: at, out, origin };
     let mut job = plan_copy(slot, stream, &repair, overhead).ok().filter(|job| job.source.original.is_some())?;
     job.source.probes = true;
     Some(job)
+}
+
+/// A packet of padding alone on the slot's RTX stream: receivers take one without an original for what it is.
+pub(super) fn plan_bare_padding(now: Instant, slot: &mut Slot, at: usize, overhead: usize) -> Option<Job<Source>> {
+    slot.media.rtx_ssrc?;
+    let payload_type = slot.media.codecs.iter().find_map(|c| c.rtx)?;
+    let stamp = Stamp::of(slot, true);
+    let head = if slot.two_byte { 2 } else { 1 };
+    let header_len = block_len(stamp.len().map_or(0, |len| head + len));
+    let out = slot.next_repair;
+    slot.next_repair = SeqNo(out.0 + 1);
+    let source = Source {
+        slot: at as u32,
+        stream: NO_STREAM,
+        class: Class::Repair,
+        stamp,
+        probes: true,
+        header_len: header_len as u16,
+        payload_type,
+        seq: out,
+        out,
+        timestamp: slot.forwarder.timestamp_at(now).unwrap_or(0),
+        offsets: Offsets::default(),
+        marker: false,
+        filler: u8::MAX,
+        original: None,
+        payload: (0, 0),
+    };
+    Some(Job { source, len: header_len + usize::from(u8::MAX) + overhead, padding: 0 })
 }
 
 /// A packet that was sent before, by RTX where that was negotiated.
@@ -305,13 +349,14 @@ fn plan_copy(
     repair: &Repair,
     overhead: usize,
 ) -> Result<Job<Source>, DropReason> {
-    let stored = stream.history.packet(repair.seq).ok_or(DropReason::NackUnanswerable)?;
+    let Origin { seq, offsets, marked, filler, .. } = repair.origin;
+    let stored = stream.history.packet(seq).ok_or(DropReason::NackUnanswerable)?;
     let packet = &stored.meta.packet;
     let plain = outgoing_payload_type(slot, packet.codec).ok_or(DropReason::CodecNotNegotiated)?;
     let rtx = slot.payload(packet.codec).and_then(|p| p.rtx).filter(|_| slot.media.rtx_ssrc.is_some());
     let stamp = Stamp::of(slot, rtx.is_some());
     let header_len = header_len(slot, packet, stored.bytes, stamp);
-    let payload = outgoing_payload(slot, packet, stored.bytes);
+    let payload = outgoing_payload(slot, packet, stored.bytes, filler);
     let (out, payload_type, original, extra) = match rtx {
         Some(rtx) => {
             let out = slot.next_repair;
@@ -323,23 +368,28 @@ fn plan_copy(
         // Without RTX the very packet is sent again: the same number, the same bytes.
         None => (repair.out, plain, None, 0),
     };
+    // What repeats a filler by RTX has the number alone.
+    let filler = if filler && original.is_none() { FILLER } else { 0 };
     let source = Source {
         slot: repair.slot as u32,
-        stream: repair.stream,
+        stream: repair.origin.stream,
         class: Class::Repair,
         stamp,
         probes: false,
         header_len: header_len as u16,
         payload_type,
-        seq: repair.seq,
+        seq,
         out,
-        timestamp: packet.timestamp.wrapping_add(repair.offsets.timestamp),
-        offsets: repair.offsets,
+        timestamp: packet.timestamp.wrapping_add(offsets.timestamp),
+        offsets,
+        marker: (packet.marker || marked) && !repair.origin.filler,
+        filler,
         original,
         payload,
     };
     let padding = if original.is_some() { MAX_PADDING } else { 0 };
-    Ok(Job { source, len: header_len + extra + usize::from(payload.1) + overhead, padding })
+    let len = header_len + extra + usize::from(payload.1) + usize::from(filler) + overhead;
+    Ok(Job { source, len, padding })
 }
 
 /// How far a media packet may be padded: not at all if a NACK would have it sent again under the same number.
@@ -361,8 +411,11 @@ fn outgoing_payload_type(slot: &mut Slot, codec: Codec) -> Option<PayloadType> {
 }
 
 /// Which bytes of the stored packet are the payload that goes out: of RED only the primary block, to who knows no RED.
-fn outgoing_payload(slot: &mut Slot, packet: &PacketInfo, bytes: &[u8]) -> (u16, u16) {
+fn outgoing_payload(slot: &mut Slot, packet: &PacketInfo, bytes: &[u8], filler: bool) -> (u16, u16) {
     let (start, len) = (packet.header_len, packet.payload_len);
+    if filler {
+        return (start, 0);
+    }
     if packet.codec == Codec::Red && slot.payload(Codec::Red).is_none() {
         let payload = bytes.get(usize::from(start)..).and_then(|b| b.get(..usize::from(len))).unwrap_or_default();
         if let Ok(primary) = codec::opus::red_primary(payload) {
@@ -380,35 +433,49 @@ fn extensions<'a>(
     packet: &'a PacketInfo,
     bytes: &'a [u8],
 ) -> impl Iterator<Item = (Extension, u8, &'a [u8])> {
-    let fits = |value: &[u8]| slot.two_byte || matches!(value.len(), 1..=16);
+    let fits = |value: &[u8]| slot.two_byte || slot.media.mixed_headers || is_short(value);
     let values = packet.extensions.values(bytes);
     values.filter_map(move |(e, value)| Some((e, slot.media.extensions.id(e)?, value)).filter(|_| fits(value)))
 }
 
+/// What a one-byte header can hold (RFC 8285 section 4.2).
+fn is_short(value: &[u8]) -> bool {
+    matches!(value.len(), 1..=16)
+}
+
+/// Whether a packet takes two-byte headers: the template structure of a dependency descriptor is longer than sixteen bytes.
+fn two_byte(slot: &Slot, packet: &PacketInfo, bytes: &[u8]) -> bool {
+    slot.two_byte || extensions(slot, packet, bytes).any(|(_, _, value)| !is_short(value))
+}
+
 fn header_len(slot: &Slot, packet: &PacketInfo, bytes: &[u8], stamp: Stamp) -> usize {
-    let head = if slot.two_byte { 2 } else { 1 };
+    let head = if two_byte(slot, packet, bytes) { 2 } else { 1 };
     let passed_on: usize = extensions(slot, packet, bytes).map(|(_, _, value)| head + value.len()).sum();
-    let block = passed_on + stamp.len().map_or(0, |len| head + len);
-    if block == 0 { 12 } else { 12 + 4 + block.next_multiple_of(4) }
+    block_len(passed_on + stamp.len().map_or(0, |len| head + len))
 }
 
-/// Whether the packet of a job, which may have waited, is still there.
-pub(super) fn is_there(stream: &ReceiveStream, source: &Source) -> bool {
-    stream.key == source.stream && stream.history.contains(source.seq)
+/// Length of a header whose extensions take so many bytes.
+fn block_len(extensions: usize) -> usize {
+    if extensions == 0 { 12 } else { 12 + 4 + extensions.next_multiple_of(4) }
 }
 
-/// Writes one packet as the subscriber is to see it, and seals it. `out` is exactly as long as the datagram.
+/// Writes one packet as the subscriber is to see it, and seals it. `out` is exactly as long as the datagram. `None` if the packet,
+/// which may have waited, is not there any more.
 pub(super) fn seal(
     slot: &Slot,
-    stream: &ReceiveStream,
+    stream: Option<&ReceiveStream>,
     source: &Source,
     padding: usize,
     stamps: Stamps,
     outbound: &SrtpOutbound,
     out: &mut [u8],
 ) -> Option<()> {
-    let stored = stream.history.packet(source.seq)?;
+    if source.stream == NO_STREAM {
+        return seal_bare_padding(slot, source, stamps, outbound, out);
+    }
+    let stored = stream.filter(|stream| stream.key == source.stream)?.history.packet(source.seq)?;
     let packet = &stored.meta.packet;
+    let padding = padding + usize::from(source.filler);
     let header_len = write_header(slot, packet, stored.bytes, source, padding > 0, stamps, out);
     if header_len != usize::from(source.header_len) {
         return None;
@@ -441,6 +508,39 @@ pub(super) fn seal(
     (sealed == out.len()).then_some(())
 }
 
+fn seal_bare_padding(
+    slot: &Slot,
+    source: &Source,
+    stamps: Stamps,
+    outbound: &SrtpOutbound,
+    out: &mut [u8],
+) -> Option<()> {
+    let (seq, timestamp, ssrc) = (source.out.low(), source.timestamp, slot.media.rtx_ssrc?);
+    let mut header = HeaderWriter::new(out, false, source.payload_type, seq, timestamp, ssrc, slot.two_byte);
+    header.padding();
+    stamp(slot, source, stamps, &mut header);
+    let end = header.finish();
+    let padding = out.get_mut(end..end + usize::from(source.filler))?;
+    padding.fill(0);
+    *padding.last_mut()? = source.filler;
+    let sealed = outbound.seal_rtp_in_place(source.out, end, usize::from(source.filler), out)?;
+    (sealed == out.len()).then_some(())
+}
+
+/// Adds what the packet is to say of its leaving.
+fn stamp(slot: &Slot, source: &Source, stamps: Stamps, header: &mut HeaderWriter<'_>) {
+    let own = |extension| slot.media.extensions.id(extension);
+    match (source.stamp, stamps.transport) {
+        (Stamp::Transport, Some(number)) => {
+            own(Extension::TransportCc).map(|id| header.extension(id, &number.to_be_bytes()));
+        }
+        (Stamp::SendTime, _) => {
+            own(Extension::AbsSendTime).map(|id| header.extension(id, &stamps.sent_at.to_be_bytes()[1..]));
+        }
+        _ => {}
+    }
+}
+
 fn write_header(
     slot: &Slot,
     packet: &PacketInfo,
@@ -452,7 +552,8 @@ fn write_header(
 ) -> usize {
     let ssrc = if source.original.is_some() { slot.media.rtx_ssrc.unwrap_or(slot.media.ssrc) } else { slot.media.ssrc };
     let (seq, timestamp) = (source.out.low(), source.timestamp);
-    let mut header = HeaderWriter::new(out, packet.marker, source.payload_type, seq, timestamp, ssrc, slot.two_byte);
+    let two_byte = two_byte(slot, packet, bytes);
+    let mut header = HeaderWriter::new(out, source.marker, source.payload_type, seq, timestamp, ssrc, two_byte);
     if padded {
         header.padding();
     }
@@ -471,16 +572,7 @@ fn write_header(
             }
         }
     }
-    let own = |extension| slot.media.extensions.id(extension);
-    match (source.stamp, stamps.transport) {
-        (Stamp::Transport, Some(number)) => {
-            own(Extension::TransportCc).map(|id| header.extension(id, &number.to_be_bytes()));
-        }
-        (Stamp::SendTime, _) => {
-            own(Extension::AbsSendTime).map(|id| header.extension(id, &stamps.sent_at));
-        }
-        _ => {}
-    }
+    stamp(slot, source, stamps, &mut header);
     header.finish()
 }
 

@@ -166,6 +166,7 @@ impl Engine {
         if was_silent || self.tracks[track_index].best.is_none() {
             self.choose_best(now, track_index);
         }
+        self.review_layers(now, track_index);
         let Self { tracks, streams, .. } = self;
         let (track, stream) = (&mut tracks[track_index], &mut streams[at]);
         if !track.muted {
@@ -208,6 +209,7 @@ impl Engine {
         peer.report_due.get_or_insert(now + FIRST_REPORT);
         peer.review_due.get_or_insert(now + REVIEW_INTERVAL);
         peer.association.alive(now);
+        self.note_allocation(index, at, header, datagram);
         self.handle_association(now, index);
         self.touch(index);
     }
@@ -292,9 +294,9 @@ impl Engine {
         let simulcast = !self.peers[index].receive[media].rids.is_empty();
         let same = |s: &ReceiveStream| s.media == media && s.rid == rid && (rid.is_some() || !simulcast);
         let mut own = self.peers[index].streams().into_iter();
-        if let Some(old) = own.find(|at| same(&self.streams[*at])) {
-            self.forget_stream(index, old);
-        }
+        let old = own.find(|at| same(&self.streams[*at]));
+        let hint = old.map(|old| self.streams[old].hint());
+        old.into_iter().for_each(|old| self.forget_stream(index, old));
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let entry = self.streams.vacant_entry();
@@ -302,6 +304,9 @@ impl Engine {
         let key = StreamKey { index: stream as u32, generation };
         let mut new = ReceiveStream::new(now, key, media, header.ssrc, codec, nack, &self.histories);
         new.rid = rid;
+        if let (Some(meter), Some(hint)) = (&mut new.meter, hint) {
+            meter.hint(hint); // It will be what it was.
+        }
         entry.insert(new);
         self.peers[index].ssrcs.push((header.ssrc, Source::Media(stream)));
         if let Some(track) = self.peers[index].track_on(media) {

@@ -1,15 +1,20 @@
-//! Which stream of a track is forwarded: the best that is live. And when a stream or a track is live at all.
+//! What there is of a track: which of its streams are live, which layers they have, and by which of them the track is known.
+use super::explain::KeyframeWhy;
 use super::stream::STREAM_SILENCE;
 use super::{Engine, Event, Owner};
-use crate::engine::api::{SlotReport, SlotState};
+use crate::engine::api::SlotState;
+use crate::forward::Target;
 use crate::ids::Rid;
 use crate::rtp::codec::Kind;
+use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
 /// An encoding must have this much more than the present one to replace it while both live: rates of one encoder wander.
 const BETTER: f64 = 1.3;
 /// How often a publisher's streams are looked through.
 pub(super) const REVIEW_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the layers of a track that flows are looked at.
+const LAYER_REVIEW: Duration = Duration::from_millis(100);
 
 impl Engine {
     pub(super) fn attach_stream(&mut self, now: Instant, stream: usize, track: usize) {
@@ -30,7 +35,7 @@ impl Engine {
         }
     }
 
-    /// Chooses the stream to be forwarded anew, and aims the slots at it if it is another.
+    /// Chooses the stream that the track is known by anew.
     pub(super) fn choose_best(&mut self, now: Instant, at: usize) {
         let Self { tracks, streams, .. } = self;
         let track = &tracks[at];
@@ -53,8 +58,11 @@ impl Engine {
         }
     }
 
-    /// The track is shown by another stream from now on.
+    /// The track is known by another stream from now on.
     pub(super) fn aim_subscribers(&mut self, now: Instant, track: usize) {
+        if self.tracks[track].kind == Kind::Video {
+            return self.reconsider(now, track);
+        }
         for n in 0..self.tracks[track].subscribers.len() {
             let (peer, slot) = self.tracks[track].subscribers[n];
             self.aim_slot(now, peer, slot, true);
@@ -76,50 +84,77 @@ impl Engine {
         events.push_back(Event::TrackLive { room: track.room, track: track.id, codec: state.0, encodings });
     }
 
-    /// Points a slot at the stream that its track is shown by, and asks for a keyframe if it needs one.
+    /// Points an audio slot at the stream that its track is heard by; sees to it that a video slot gets its share.
     pub(super) fn aim_slot(&mut self, now: Instant, index: usize, at: usize, seamless: bool) {
         let Self { peers, tracks, streams, .. } = self;
-        let peer = &mut peers[index];
-        let slot = &mut peer.slots[at];
+        let slot = &mut peers[index].slots[at];
         let Some(track) = slot.track.and_then(|t| tracks.get(t)) else { return };
-        let best = track.best.map(|s| streams[s].key);
-        slot.forwarder.set_target(best, seamless);
+        if track.kind == Kind::Audio {
+            let best = track.best.map(|s| Target::whole(streams[s].key));
+            slot.forwarder.set_target(best, seamless);
+        }
+        let video = track.kind == Kind::Video;
         if slot.told.is_none() {
             slot.told = Some(SlotState::Waiting);
-            let (mid, state) = (slot.media.mid.clone(), SlotState::Waiting);
-            let report = SlotReport::plain(state);
-            self.events.push_back(Event::SlotState { room: peer.room, peer: peer.id, mid, track: track.id, report });
+            self.report_slot(now, index, at);
         }
-        if peer.connected && slot.forwarder.awaits_keyframe() {
-            self.want_keyframe(now, index, at);
+        if video {
+            self.want_allocation(now, index);
         }
     }
 
     /// Asks the publisher of what the slot waits for (or shows) for a keyframe.
-    pub(super) fn want_keyframe(&mut self, now: Instant, index: usize, at: usize) {
+    pub(super) fn want_keyframe(&mut self, now: Instant, index: usize, at: usize, why: KeyframeWhy) {
         let Self { peers, tracks, streams, .. } = self;
         let slot = &peers[index].slots[at];
         let Some(track) = slot.track.and_then(|t| tracks.get(t)).filter(|t| t.kind == Kind::Video && !t.muted) else {
             return;
         };
         let wanted = slot.forwarder.target().or(slot.forwarder.current());
-        let Some(wanted) = wanted else { return };
+        let Some(wanted) = wanted.map(|target| target.stream) else { return };
         let (owner, id) = (track.owner, track.id);
-        if let Some(stream) = streams.get_mut(wanted.index as usize).filter(|s| s.key == wanted) {
-            stream.keyframes.want();
-            match owner {
-                Owner::Peer(publisher) => self.touch(publisher),
-                Owner::Shard(home) => self.ask_home(now, home, id, wanted.index as usize),
-            }
+        let Some(stream) = streams.get_mut(wanted.index as usize).filter(|s| s.key == wanted) else { return };
+        if stream.keyframes.want() {
+            let rid = stream.rid.clone();
+            self.note_keyframe(now, index, at, rid, why);
+        }
+        match owner {
+            Owner::Peer(publisher) => self.touch(publisher),
+            Owner::Shard(home) => self.ask_home(now, home, id, wanted.index as usize),
         }
     }
 
     /// The subscriber can receive (again): every slot that has nothing yet gets a keyframe asked for.
     pub(super) fn start_slots(&mut self, now: Instant, index: usize) {
+        if let Some(outgoing) = self.peers[index].outgoing.as_deref_mut() {
+            outgoing.allocation.forget_limits(now);
+        }
         for at in 0..self.peers[index].slots.len() {
             self.aim_slot(now, index, at, true);
             // After an outage the decoder may have lost its reference.
-            self.want_keyframe(now, index, at);
+            self.want_keyframe(now, index, at, KeyframeWhy::Subscriber);
+        }
+    }
+
+    /// Looks at what there is of a track's layers, if it is time to: its subscribers choose anew when that changed. Called when
+    /// packets come, so that of a track that is silent as a whole nothing is given up.
+    pub(super) fn review_layers(&mut self, now: Instant, at: usize) {
+        let Self { tracks, streams, .. } = self;
+        let Some(track) = tracks.get_mut(at) else { return };
+        if track.kind != Kind::Video || track.review_at.is_some_and(|at| now < at) {
+            return;
+        }
+        track.review_at = Some(now + LAYER_REVIEW);
+        let newest = track.streams.iter().map(|s| streams[*s].last_arrival).max().unwrap_or(now);
+        let mut hasher = rustc_hash::FxHasher::default();
+        for stream in track.streams.iter().map(|s| &streams[*s]) {
+            let Some(meter) = &stream.meter else { continue };
+            (stream.key.index, stream.key.generation, stream.flows(newest), meter.shape()).hash(&mut hasher);
+        }
+        let shape = hasher.finish();
+        if std::mem::replace(&mut track.shape, shape) != shape {
+            self.reconsider(now, at);
+            self.demand_changed(at);
         }
     }
 

@@ -8,15 +8,21 @@
 //! 4. [`Forwarder::map`](crate::forward::Forwarder::map) gives the packet its numbers in the subscriber's slot,
 //! 5. [`egress::segments`](crate::egress::segments) joins packets of nearly equal size into one send,
 //! 6. `fanout` writes the header, seals into the slab, and hands the run to the [`Sink`]: one system call.
+mod allocate;
+mod announce;
 pub mod api;
 mod commands;
+mod demand;
 mod demux;
+pub mod explain;
 mod fanout;
 mod hold;
 mod ingress;
 mod layers;
+mod meter;
 mod outgoing;
 mod peer;
+mod quality;
 pub mod relay;
 mod reports;
 mod rtcp_in;
@@ -24,13 +30,14 @@ mod speakers;
 mod stats;
 mod stream;
 mod timers;
+mod told;
 
 pub use crate::peer::Path;
 pub use api::{Command, Event};
 
 use crate::egress::pacer::Item;
 use crate::egress::segments::Job;
-use crate::ids::{PeerId, RoomId, ShardId, TrackId};
+use crate::ids::{PeerId, Rid, RoomId, ShardId, TrackId};
 use crate::metrics::{DropReason, ShardMetrics};
 use crate::peer::LocalIdentity;
 use crate::rtp::codec::{Codec, Kind};
@@ -120,12 +127,20 @@ struct Track {
     muted: bool,
     /// Indices of its streams: one, or one for each encoding that has appeared.
     streams: Vec<usize>,
-    /// The stream that is forwarded: the best that is live.
+    /// The best stream that is live: what is forwarded of audio, and what the track is known by.
     best: Option<usize>,
     /// Slots that show it: peer and slot index.
     subscribers: Vec<(usize, usize)>,
     /// Shards that have subscribers of it, and get its packets.
     mirrors: SmallVec<[ShardId; 4]>,
+    /// When its layers are looked at next, if packets come; and what there was of them.
+    review_at: Option<Instant>,
+    shape: u64,
+    /// What there is use for here, and on shards that mirror it; what was last said of it.
+    need: demand::Need,
+    needs: SmallVec<[(ShardId, demand::Need); 2]>,
+    wanted: Option<Vec<Rid>>,
+    demand_due: bool,
     /// What was last told by `Event::TrackLive`; `None` after `TrackStalled`.
     told: Option<(Codec, usize)>,
     level: speakers::Level,
@@ -152,6 +167,12 @@ impl Track {
             best: None,
             subscribers: Vec::new(),
             mirrors: SmallVec::new(),
+            review_at: None,
+            shape: 0,
+            need: demand::Need::Nothing,
+            needs: SmallVec::new(),
+            wanted: None,
+            demand_due: false,
             told: None,
             level: speakers::Level::default(),
         }
@@ -173,6 +194,9 @@ struct Batch {
     items: Vec<Item<Job<fanout::Source>>>,
     slab: Vec<u8>,
     opened: Vec<u8>,
+    board: allocate::Board,
+    /// Tracks whose demand has changed.
+    demands: Vec<usize>,
     rtcp: Vec<u8>,
     sequences: Vec<crate::rtp::SeqNo>,
 }
@@ -234,6 +258,7 @@ impl Engine {
                     if let Some(outgoing) = &mut peer.outgoing {
                         outgoing.bandwidth.handle_timeout(now);
                     }
+                    self.follow_estimate(now, index, false);
                     self.handle_association(now, index);
                     if self.peers[index].review_due.is_some_and(|at| at <= now) {
                         self.review_streams(now, index);

@@ -1,4 +1,5 @@
 //! What leaves for one subscriber: paced by the estimate of its path, numbered for its feedback, joined into runs, sealed.
+use super::allocate::Allocation;
 use super::fanout::{self, Source};
 use super::peer::{Peer, Slot};
 use super::stream::ReceiveStream;
@@ -23,6 +24,7 @@ const PADDING_FROM: u64 = 16;
 pub(super) struct Outgoing {
     pub bandwidth: Bandwidth,
     pub pacer: Pacer<Job<Source>>,
+    pub allocation: Allocation,
     /// The deadline of the pacer that stands in the timer queue.
     armed: Option<Instant>,
     /// Turns with each packet of padding, so that not the same one is sent again and again.
@@ -34,8 +36,8 @@ pub(super) struct Outgoing {
 pub(super) struct Stamps {
     /// draft-holmer-rmcat-transport-wide-cc-extensions-01.
     pub transport: Option<u16>,
-    /// Seconds, 6.18 fixed point, of those who measure by it (draft-alvestrand-rmcat-remb-03).
-    pub sent_at: [u8; 3],
+    /// abs-send-time: seconds, 6.18 fixed point, in the low 24 bits.
+    pub sent_at: u32,
 }
 
 /// Which of the two a packet is to have: what is repeated byte by byte (a NACK without RTX) gets neither, for it would not be the same
@@ -85,11 +87,34 @@ impl Engine {
         for item in items.drain(..) {
             match item {
                 Item::Packet(job) => jobs.push(job),
-                Item::Padding { .. } => jobs.extend(self.plan_padding(index)),
+                Item::Padding { bytes } => self.pad(now, index, bytes, jobs),
             }
         }
         self.batch.items = items;
         self.arm_pacer(now, index);
+    }
+
+    /// What waits for this slot will not be sent: it was for a source that the path does not carry.
+    pub(super) fn forget_waiting(&mut self, index: usize, slot: usize) {
+        let Self { peers, metrics, .. } = self;
+        let Some(outgoing) = peers[index].outgoing.as_deref_mut() else { return };
+        outgoing.pacer.retain(|job| {
+            let stays = job.source.slot as usize != slot;
+            if !stays {
+                metrics.drop_packet(DropReason::OldSource);
+            }
+            stays
+        });
+    }
+
+    /// Adds packets of padding until they are `bytes` long together.
+    fn pad(&mut self, now: Instant, index: usize, bytes: usize, jobs: &mut Vec<Job<Source>>) {
+        let mut padded = 0;
+        while padded < bytes {
+            let Some(job) = self.plan_padding(now, index) else { return };
+            padded += job.len;
+            jobs.push(job);
+        }
     }
 
     /// Sees to it that the rest of the queue gets its turn.
@@ -111,32 +136,38 @@ impl Engine {
     }
 
     /// A packet that probes for bandwidth: one of the latest again, as a retransmission that nobody asked for. It mends a loss, or
-    /// is thrown away as a duplicate.
-    fn plan_padding(&mut self, index: usize) -> Option<Job<Source>> {
+    /// is thrown away as a duplicate. Where there is none, padding alone. Both need RTX.
+    fn plan_padding(&mut self, now: Instant, index: usize) -> Option<Job<Source>> {
         let Self { peers, streams, metrics, .. } = self;
         let peer = &mut peers[index];
         let overhead = usize::from(peer.overhead);
         let outgoing = peer.outgoing.as_deref_mut()?;
         let slots = peer.slots.len();
+        // What still waits itself must not be overtaken by its copy: the receiver would miss what is between.
+        let waiting = outgoing.pacer.queued_video() as u64;
+        let mut bare = None;
         for _ in 0..slots {
             outgoing.turn += 1;
             let at = outgoing.turn as usize % slots;
-            let video = |s: &&mut Slot| s.media.kind == Kind::Video && !s.retired;
+            let video = |s: &&mut Slot| s.media.kind == Kind::Video && s.media.active && !s.retired;
             let Some(slot) = peer.slots.get_mut(at).filter(video) else { continue };
-            let Some(highest) = slot.forwarder.highest() else { continue };
             let back = outgoing.turn / slots as u64 % PADDING_FROM;
-            let Some(out) = highest.0.checked_sub(back).map(SeqNo) else { continue };
-            if let Some(job) = fanout::plan_probe(slot, at, streams, out, overhead) {
+            let out = slot.forwarder.highest().and_then(|highest| highest.0.checked_sub(back + waiting));
+            if let Some(job) = out.and_then(|out| fanout::plan_probe(slot, at, streams, SeqNo(out), overhead)) {
                 metrics.probes_out.add(1);
                 return Some(job);
             }
+            bare = bare.or(Some(at));
         }
-        None
+        let at = bare?;
+        let job = fanout::plan_bare_padding(now, peer.slots.get_mut(at)?, at, overhead)?;
+        metrics.probes_out.add(1);
+        Some(job)
     }
 
     pub(super) fn send_jobs(&mut self, now: Instant, index: usize, jobs: &[Job<Source>], sink: &mut impl Sink) {
-        let sent_at = self.ntp(now) >> 14;
-        let sent_at = [(sent_at >> 16) as u8, (sent_at >> 8) as u8, sent_at as u8];
+        let timed = jobs.iter().any(|job| job.source.stamp == Stamp::SendTime);
+        let sent_at = if timed { (self.ntp(now) >> 14) as u32 } else { 0 };
         let Self { peers, streams, batch, metrics, max_segments, .. } = self;
         let peer = &mut peers[index];
         let Some(path) = peer.path else { return };
@@ -171,7 +202,7 @@ fn seal_run(
     streams: &Slab<ReceiveStream>,
     jobs: &[Job<Source>],
     run: Run,
-    sent_at: [u8; 3],
+    sent_at: u32,
     slab: &mut [u8],
 ) -> (usize, usize) {
     let Peer { association, slots, outgoing, .. } = peer;
@@ -182,10 +213,7 @@ fn seal_run(
         let len = job.len + padding;
         let Some(space) = slab.get_mut(used..used + len) else { return (position, used) };
         let Some(slot) = slots.get(job.source.slot as usize) else { return (position, used) };
-        let Some(stream) = streams.get(job.source.stream.index as usize) else { return (position, used) };
-        if !fanout::is_there(stream, &job.source) {
-            return (position, used);
-        }
+        let stream = streams.get(job.source.stream.index as usize);
         let transport = (job.source.stamp == Stamp::Transport).then(|| {
             let purpose = if job.source.probes {
                 Purpose::Probe
@@ -196,6 +224,9 @@ fn seal_run(
             };
             outgoing.bandwidth.handle_sent(now, len, purpose)
         });
+        if transport.is_none() {
+            outgoing.bandwidth.handle_unnumbered(now, len);
+        }
         if fanout::seal(slot, stream, &job.source, padding, Stamps { transport, sent_at }, outbound, space).is_none() {
             return (position, used);
         }

@@ -1,7 +1,10 @@
 //! What the engine knows of one peer: its association, what it sends us, and its slots.
-use super::api::{SlotState, Wish};
+use super::allocate::Share;
+use super::api::{SlotReport, SlotState, Wish};
 use super::outgoing::Outgoing;
-use crate::forward::{Forwarder, Offsets, StreamKey};
+use super::quality::Quality;
+use super::stream::BitRate;
+use crate::forward::{Forwarder, Origin, Target};
 use crate::ids::{Mid, PeerId, RoomId};
 use crate::peer::Path;
 use crate::peer::association::Association;
@@ -9,6 +12,7 @@ use crate::peer::config::{CodecParameters, ReceiveMedia, SendMedia};
 use crate::peer::srtp::SsrcState;
 use crate::rtp::clock::PeerClock;
 use crate::rtp::codec::Codec;
+use crate::rtp::extension::Extension;
 use crate::rtp::rtcp::ReportBlock;
 use crate::rtp::twcc::TwccRecorder;
 use crate::rtp::{SeqNo, Ssrc};
@@ -53,6 +57,7 @@ pub(super) struct Peer {
     pub review_due: Option<Instant>,
     pub rtt: Option<Duration>,
     pub remb: Remb,
+    pub quality: Quality,
     pub slots: Vec<Slot>,
     /// Slots with packets to be forwarded in this batch, with the stream that they come from.
     pub pending: SmallVec<[(u32, u32); 2]>,
@@ -105,9 +110,7 @@ pub(super) struct Remb {
 pub(super) struct Repair {
     pub slot: usize,
     pub out: SeqNo,
-    pub stream: StreamKey,
-    pub seq: SeqNo,
-    pub offsets: Offsets,
+    pub origin: Origin,
 }
 
 /// A receive m-line of the subscriber: an RTP stream that never changes its SSRC.
@@ -118,6 +121,13 @@ pub(super) struct Slot {
     pub track: Option<usize>,
     /// How it is looked at.
     pub wish: Wish,
+    pub share: Share,
+    /// What was forwarded when that was last looked at.
+    pub shown: Option<Target>,
+    /// What the room was last told, and when.
+    pub reported_last: Option<(SlotReport, Instant)>,
+    /// Of what is sent, without retransmissions.
+    pub rate: BitRate,
     /// Where it stands among the track's subscribers.
     pub place: usize,
     pub forwarder: Forwarder,
@@ -141,13 +151,19 @@ pub(super) struct Slot {
 impl Slot {
     pub fn new(media: SendMedia, first: u16, first_repair: u16) -> Self {
         let forwarder = Forwarder::new(media.kind, first);
-        // Ids above 14 exist only in two-byte headers (RFC 8285 section 4.3).
-        let two_byte = media.extensions.iter().any(|(_, id)| id > 14);
+        // Ids above 14 and values above 16 bytes exist only in two-byte headers (RFC 8285 section 4.3); a dependency descriptor with its
+        // structure, which every keyframe has, is longer.
+        let two_byte =
+            media.extensions.iter().any(|(extension, id)| id > 14 || extension == Extension::DependencyDescriptor);
         Self {
             media,
             retired: false,
             track: None,
             wish: Wish::default(),
+            share: Share::default(),
+            shown: None,
+            reported_last: None,
+            rate: BitRate::default(),
             place: 0,
             forwarder,
             next_repair: SeqNo(u64::from(first_repair & 0x7fff)),
@@ -162,6 +178,19 @@ impl Slot {
             keyframe_requests: 0,
             reported: None,
         }
+    }
+
+    /// Lets go of the track that it shows, and gives its index.
+    pub fn show_nothing(&mut self) -> Option<usize> {
+        (self.told, self.shown, self.reported_last) = (None, None, None);
+        self.share = Share::default();
+        self.forwarder.set_target(None, false);
+        self.track.take()
+    }
+
+    /// Whether the subscriber has a decoder for it.
+    pub fn takes(&self, codec: Codec) -> bool {
+        self.media.codecs.iter().any(|c| c.codec == codec || c.codec.decodes(codec))
     }
 
     /// The payload types for `codec` on this slot.

@@ -6,6 +6,8 @@
 //!
 //! All shards listen on one port (SO_REUSEPORT), and the kernel chooses which of them gets a datagram. The shard that
 //! gets one for another's peer hands it over: shards tell each other their peers' user name fragments and paths.
+use super::demand::Need;
+use super::meter::Hint;
 use super::stream::{ReceiveStream, StoredInfo};
 use super::{Engine, Owner, Sink, Track};
 use crate::forward::StreamKey;
@@ -47,10 +49,11 @@ pub struct RelayBatch {
 }
 
 #[derive(Debug)]
-enum Control {
+pub(super) enum Control {
     Ufrag { ufrag: Box<str>, known: bool },
     Path { path: Path, known: bool },
     Keyframe { track: TrackId, stream: StreamKey },
+    Need { track: TrackId, need: Need },
 }
 
 /// Packets of one stream that follow each other.
@@ -62,6 +65,8 @@ struct Section {
     codec: Codec,
     /// The home shard forwards this stream of the track.
     best: bool,
+    /// What the home shard measured of it.
+    hint: Hint,
     packets: usize,
 }
 
@@ -114,6 +119,10 @@ impl RelayBatch {
         Ok(())
     }
 
+    pub(super) fn push_control(&mut self, control: Control) {
+        self.controls.push(control);
+    }
+
     /// Begins a section.
     fn announce(&mut self, track: &Track, stream: &ReceiveStream, best: bool) {
         self.sections.push(Section {
@@ -122,6 +131,7 @@ impl RelayBatch {
             rid: stream.rid.clone(),
             codec: stream.codec,
             best,
+            hint: stream.hint(),
             packets: 0,
         });
     }
@@ -144,6 +154,9 @@ impl RelayBatch {
         }
         if let Some(section) = self.sections.last_mut() {
             section.packets += 1;
+            if info.packet.frame.keyframe {
+                section.hint = stream.hint(); // Its pictures may have other sizes than those before.
+            }
         }
         self.packets.push(RelayedPacket { seq, info: *info, len: bytes.len() });
         self.packet_bytes.extend_from_slice(bytes);
@@ -234,13 +247,21 @@ impl Engine {
         let Some(&index) = self.track_ids.get(&id) else { return };
         let track = &mut self.tracks[index];
         track.mirrors.retain(|shard| *shard != to);
+        track.needs.retain(|(shard, _)| *shard != to);
+        self.demand_changed(index);
+        let track = &mut self.tracks[index];
         if !on || to == self.shard {
             return;
         }
         track.mirrors.push(to);
         // Who waits there is to know what to ask a keyframe of before the next packet comes.
-        if let (Some(best), Some(batch)) = (track.best, self.relays.get_mut(usize::from(to.0))) {
-            batch.announce(track, &self.streams[best], true);
+        let Some(batch) = self.relays.get_mut(usize::from(to.0)) else { return };
+        let newest = track.streams.iter().map(|at| self.streams[*at].last_arrival).max();
+        for &at in &track.streams {
+            let stream = &self.streams[at];
+            if track.best == Some(at) || newest.is_some_and(|newest| stream.flows(newest)) {
+                batch.announce(track, stream, track.best == Some(at));
+            }
         }
     }
 
@@ -296,6 +317,7 @@ impl Engine {
                     self.paths.remove(&(path.socket, path.remote));
                 }
             }
+            Control::Need { track, need } => self.handle_need(from, track, need),
             Control::Keyframe { track, stream: key } => {
                 let Some(track) = self.track_ids.get(&track).and_then(|t| self.tracks.get(*t)) else { return };
                 let (Owner::Peer(peer), false) = (&track.owner, track.muted) else { return };
@@ -326,6 +348,7 @@ impl Engine {
         self.at_work = Some(self.tracks[index].room);
         self.last_media = Some(now);
         let at = self.mirrored_stream(now, index, section);
+        self.streams[at].meter.as_mut().into_iter().for_each(|meter| meter.hint(section.hint));
         for packet in packets {
             let Some((own, rest)) = bytes.split_at_checked(packet.len) else { break };
             bytes = rest;
@@ -337,6 +360,7 @@ impl Engine {
             self.tracks[index].best = Some(at);
             self.aim_subscribers(now, index);
         }
+        self.review_layers(now, index);
         // A request may have been lost on the way to the home shard.
         self.ask_home(now, from, section.track, at);
         Ok(())

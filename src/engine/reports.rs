@@ -33,7 +33,8 @@ impl Engine {
         });
         let feedback = peer.twcc.as_ref().and_then(|twcc| twcc.next_timeout());
         let estimate = peer.outgoing.as_ref().and_then(|outgoing| outgoing.bandwidth.poll_timeout());
-        let own = [peer.association.poll_timeout(), feedback, estimate, peer.report_due, peer.review_due];
+        let allocation = peer.outgoing.as_ref().and_then(|outgoing| outgoing.allocation.due);
+        let own = [peer.association.poll_timeout(), feedback, estimate, allocation, peer.report_due, peer.review_due];
         own.into_iter().flatten().chain(repairs).min()
     }
 
@@ -90,7 +91,8 @@ impl Engine {
             rtcp::write_cname(out, peer.report_ssrc, &peer.cname);
         }
         peer.report_due = active.then(|| now + REPORT_INTERVAL);
-        if peer.remb.wanted && !blocks.is_empty() {
+        self.review_quality(now, index, &blocks);
+        if self.peers[index].remb.wanted && !blocks.is_empty() {
             self.write_remb(now, index, &blocks, out);
         }
     }

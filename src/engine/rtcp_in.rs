@@ -1,5 +1,6 @@
 //! RTCP that comes in: reports of publishers and subscribers, requests for packets and for keyframes.
 use super::Engine;
+use super::explain::KeyframeWhy;
 use super::peer::Repair;
 use crate::egress::bandwidth::Bandwidth;
 use crate::metrics::DropReason;
@@ -72,6 +73,7 @@ impl Engine {
             return self.drop_packet(reason);
         }
         self.metrics.feedbacks_in.add(1);
+        self.follow_estimate(now, index, true);
         // No touch: feedback comes twenty times a second, and seldom changes more than a number.
         self.list(index);
         self.arm(now, index);
@@ -90,13 +92,14 @@ impl Engine {
         if let Some(rtt) = peer.rtt {
             outgoing.bandwidth.handle_rtt(rtt);
         }
-        if let Some(fraction) = lost.checked_div(sent) {
-            outgoing.bandwidth.handle_report(now, fraction as u8);
+        // (At most 31 blocks of 2^16 packets each.)
+        if sent > 0 && outgoing.bandwidth.handle_report(now, sent as u32, lost) {
+            self.list(index);
         }
+        self.follow_estimate(now, index, true);
     }
 
-    /// What the subscriber says of a slot's stream: loss, jitter, and by our own report's time the round trip.
-    /// How many packets of the slot it tells of for the first time.
+    /// What the subscriber says of a slot's stream: loss, jitter, and by our own report's time the round trip. Gives how many packets of the slot it tells of for the first time.
     fn handle_report_block(&mut self, now: Instant, index: usize, block: &ReportBlock) -> Option<u64> {
         let now_ntp = (self.ntp(now) >> 16) as u32;
         let peer = &mut self.peers[index];
@@ -124,8 +127,10 @@ impl Engine {
             slot.nacks += 1;
             let origin = behind(highest, low).and_then(|out| Some((out, slot.forwarder.origin(out)?)));
             match origin {
-                Some((out, (stream, seq, offsets))) if peer.repairs_due.len() < MAX_REPAIRS => {
-                    peer.repairs_due.push(Repair { slot: at, out, stream, seq, offsets });
+                // It would only take the place of what is shown now.
+                Some((_, origin)) if origin.superseded => metrics.drop_packet(DropReason::OldSource),
+                Some((out, origin)) if peer.repairs_due.len() < MAX_REPAIRS => {
+                    peer.repairs_due.push(Repair { slot: at, out, origin });
                 }
                 Some(_) => metrics.drop_packet(DropReason::NackThrottled),
                 None => metrics.drop_packet(DropReason::NackUnanswerable),
@@ -140,7 +145,7 @@ impl Engine {
         let Some(at) = self.peers[index].slot_by_ssrc(media) else { return };
         self.metrics.keyframe_requests_in.add(1);
         self.peers[index].slots[at].keyframe_requests += 1;
-        self.want_keyframe(now, index, at);
+        self.want_keyframe(now, index, at, KeyframeWhy::Subscriber);
     }
 
     pub(super) fn stream_by_ssrc(&self, index: usize, ssrc: Ssrc) -> Option<usize> {

@@ -1,10 +1,11 @@
 //! What the engine knows of one RTP stream from a publisher.
 use super::hold::Hold;
+use super::meter::{Hint, Meter};
 use crate::forward::StreamKey;
 use crate::ids::Rid;
 use crate::peer::srtp::SsrcState;
 use crate::rtp::clock::StreamClock;
-use crate::rtp::codec::{Codec, Kind};
+use crate::rtp::codec::{Codec, Kind, resolution};
 use crate::rtp::dd::Structures;
 use crate::rtp::history::{History, HistoryBudget, HistoryLimits};
 use crate::rtp::packet::PacketInfo;
@@ -42,6 +43,8 @@ pub(super) struct ReceiveStream {
     pub dependency: Structures,
     pub keyframes: KeyframeRequests,
     pub rate: BitRate,
+    /// Video only.
+    pub meter: Option<Box<Meter>>,
     pub last_arrival: Instant,
     /// Packets of this batch, in order of arrival.
     pub fresh: Vec<SeqNo>,
@@ -95,6 +98,7 @@ impl ReceiveStream {
             dependency: Structures::default(),
             keyframes: KeyframeRequests::default(),
             rate: BitRate::default(),
+            meter: (kind == Kind::Video).then(Box::default),
             last_arrival: now,
             fresh: Vec::new(),
             hold: Hold::default(),
@@ -127,6 +131,10 @@ impl ReceiveStream {
         // (Every packet of audio is a keyframe of its own, and makes none before it useless.)
         if self.kind == Kind::Video && packet.frame.keyframe && packet.frame.frame_start {
             self.keyframes.satisfied();
+            // (A mirror is told: the structure of a dependency descriptor is known where the publisher is.)
+            if self.origin.is_none() {
+                self.note_sizes(seq);
+            }
             if let Some(nack) = &mut self.nack {
                 nack.forget_before(seq);
             }
@@ -140,6 +148,32 @@ impl ReceiveStream {
         self.packets += 1;
         self.bytes += len as u64;
         self.rate.add(now, len);
+        if let Some(meter) = &mut self.meter {
+            meter.add(now, len, packet.timestamp, &packet.frame);
+        }
+    }
+
+    /// A keyframe has begun: its pictures may have another size than before.
+    fn note_sizes(&mut self, seq: SeqNo) {
+        let (Some(meter), Some(stored)) = (&mut self.meter, self.history.packet(seq)) else { return };
+        let packet = &stored.meta.packet;
+        let payload = stored.bytes.get(usize::from(packet.header_len)..).unwrap_or_default();
+        let payload = payload.get(..usize::from(packet.payload_len)).unwrap_or_default();
+        if let Some(sizes) = resolution::sizes(packet.codec, payload, &self.dependency) {
+            meter.set_sizes(sizes);
+        }
+    }
+
+    /// What another shard is to know of it.
+    pub fn hint(&self) -> Hint {
+        self.meter.as_ref().map(|meter| meter.as_hint()).unwrap_or_default()
+    }
+
+    /// Whether it still comes, when the newest packet of its track came at `newest`: an encoding that stops is given up sooner than a
+    /// track, of which nothing else could be shown.
+    pub fn flows(&self, newest: Instant) -> bool {
+        let silence = self.meter.as_ref().map_or(STREAM_SILENCE, |meter| meter.silence());
+        newest.saturating_duration_since(self.last_arrival) < silence
     }
 
     pub fn is_live(&self, now: Instant) -> bool {
@@ -152,29 +186,41 @@ impl ReceiveStream {
 pub(super) struct KeyframeRequests {
     wanted: bool,
     last_sent: Option<Instant>,
+    /// Requests since the last keyframe.
+    unanswered: u8,
     pub sent: u64,
 }
 
 impl KeyframeRequests {
-    /// The least time between two requests to one stream.
+    /// The least time between two requests to one stream. From the third one on that is not answered twice as long each time, to
+    /// [`LONGEST`](Self::LONGEST).
     pub const INTERVAL: Duration = Duration::from_millis(250);
+    pub const LONGEST: Duration = Duration::from_secs(2);
 
-    pub fn want(&mut self) {
-        self.wanted = true;
+    /// True if nobody had asked before.
+    pub fn want(&mut self) -> bool {
+        !std::mem::replace(&mut self.wanted, true)
     }
     /// A keyframe has begun: all who waited are served.
     pub fn satisfied(&mut self) {
-        self.wanted = false;
+        (self.wanted, self.unanswered) = (false, 0);
     }
     /// When to ask (again); `None` while nobody waits.
     pub fn due_at(&self, now: Instant) -> Option<Instant> {
-        self.wanted.then(|| self.last_sent.map_or(now, |at| at + Self::INTERVAL))
+        self.wanted.then(|| self.last_sent.map_or(now, |at| at + self.interval()))
+    }
+    fn interval(&self) -> Duration {
+        (Self::INTERVAL * (1 << self.unanswered.saturating_sub(2).min(3))).min(Self::LONGEST)
     }
     pub fn is_due(&self, now: Instant) -> bool {
         self.due_at(now).is_some_and(|at| at <= now)
     }
     pub fn note_sent(&mut self, now: Instant) {
+        if self.last_sent.is_none_or(|at| now.saturating_duration_since(at) > 2 * Self::LONGEST) {
+            self.unanswered = 0; // That was another time.
+        }
         self.last_sent = Some(now);
+        self.unanswered = self.unanswered.saturating_add(1);
         self.sent += 1;
     }
 }

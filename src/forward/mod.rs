@@ -2,14 +2,23 @@
 //!
 //! A slot is one RTP stream without end (RFC 3550): whatever source it shows, the sequence numbers have no holes that the
 //! server made, timestamps go forward with the wall clock, and picture ids count on, so a decoder never notices a change.
+//!
+//! Frames above the wanted layers are left out (`layers`), and leave no hole in the sequence numbers (`record`), nor in VP8's picture
+//! ids: receivers take a missing one for a lost frame, and wait for it. The picture ids of VP9 and the frame numbers of the dependency
+//! descriptor keep their holes, because frames name those that they refer to by the difference, and in VP9's non-flexible mode
+//! the place in the pattern follows from the number.
+mod layers;
+mod record;
 mod run;
 
 use crate::metrics::DropReason;
 use crate::rtp::codec::{Codec, Kind};
 use crate::rtp::packet::PacketInfo;
-use crate::rtp::{SeqNo, clock};
+use crate::rtp::{LayerId, SeqNo, clock};
+use layers::Layers;
+use record::{FrameKey, Place};
 use run::{Run, Runs};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use run::Offsets;
 
@@ -20,24 +29,63 @@ pub struct StreamKey {
     pub generation: u32,
 }
 
+/// A stream, and how much of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Target {
+    pub stream: StreamKey,
+    /// The upper limit; [`LayerId::TOP`]: all of it.
+    pub layers: LayerId,
+}
+
+impl Target {
+    pub fn whole(stream: StreamKey) -> Self {
+        Self { stream, layers: LayerId::TOP }
+    }
+}
+
 /// Where a packet goes in the slot's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapped {
     pub seq: SeqNo,
     pub timestamp: u32,
     pub offsets: Offsets,
+    /// The marker bit: the last packet of what the slot gets of a picture.
+    pub marker: bool,
+    /// It came late, and belongs to a frame that is left out; but its number was kept for it, because that was not known then. A packet
+    /// of nothing but padding is to go out, so that the number is not missed.
+    pub filler: bool,
     /// This packet is the first of a new source: what the source's history holds after it is to follow.
     pub starts: bool,
+}
+
+/// Which packet of which source a number of the slot's stream stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub stream: StreamKey,
+    pub seq: SeqNo,
+    pub offsets: Offsets,
+    /// The slot's picture ends with it, whatever its own marker bit says.
+    pub marked: bool,
+    /// Padding was sent in its place.
+    pub filler: bool,
+    /// Video from before the last change of source: the keyframe that the change began with is all that a decoder needs.
+    pub superseded: bool,
 }
 
 /// Follows one source at a time for one slot.
 #[derive(Debug)]
 pub struct Forwarder {
     kind: Kind,
-    target: Option<StreamKey>,
+    target: Option<Target>,
     runs: Runs,
+    layers: Layers,
     newest: Option<Newest>,
     next_seq: SeqNo,
+    /// Ticks that the slot's timestamps are ahead of the wall clock: a new source's first frame cannot have the timestamp of one
+    /// that was sent already.
+    ahead: u32,
+    /// Keyframes of the target that came too late to go on with.
+    refused: u8,
 }
 
 /// The packet that is furthest in the slot's stream.
@@ -53,21 +101,35 @@ struct Newest {
 /// The least step between two sources: 1/60 s of video, 20 ms of audio, in clock ticks.
 const MIN_STEP_VIDEO: u32 = 1_500;
 const MIN_STEP_AUDIO: u32 = 960;
-/// Never jump further ahead than this beyond what the clock says, in seconds: a decoder takes more for a broken stream.
-const MAX_AHEAD_SECONDS: u32 = 2;
+/// Timestamps are never further ahead of the clock than this: a decoder takes more for a broken stream.
+const MAX_AHEAD: Duration = Duration::from_secs(2);
+/// Frames of two encodings that were captured at one time are told to be so far apart, at most: less than a frame.
+const SAME_TIME: Duration = Duration::from_millis(20);
+/// Late keyframes that are not taken, one after the other.
+const MAX_REFUSED: u8 = 2;
 
 impl Forwarder {
     /// `first` is the first sequence number to be used; random, below 2^15, so that an early wrap cannot confuse SRTP (RFC 3711
     /// section 3.3.1).
     pub fn new(kind: Kind, first: u16) -> Self {
-        Self { kind, target: None, runs: Runs::default(), newest: None, next_seq: SeqNo(u64::from(first & 0x7fff)) }
+        Self {
+            kind,
+            target: None,
+            runs: Runs::default(),
+            layers: Layers::new(),
+            newest: None,
+            next_seq: SeqNo(u64::from(first & 0x7fff)),
+            ahead: 0,
+            refused: 0,
+        }
     }
 
     /// What is to be forwarded. With `seamless` the present source goes on until a keyframe of the target is there (another
-    /// encoding of the same track); without, it ends at once (another track).
-    pub fn set_target(&mut self, target: Option<StreamKey>, seamless: bool) {
+    /// encoding of the same track); without, it ends at once (another track). Of the same source, another limit of layers holds as
+    /// soon as a decoder can follow.
+    pub fn set_target(&mut self, target: Option<Target>, seamless: bool) {
         self.target = target;
-        if !seamless && self.runs.open_stream() != target {
+        if !seamless && self.source() != target.map(|t| t.stream) {
             self.runs.close();
         }
     }
@@ -78,18 +140,24 @@ impl Forwarder {
         self.runs.close();
     }
 
-    pub fn target(&self) -> Option<StreamKey> {
+    pub fn target(&self) -> Option<Target> {
         self.target
     }
 
-    /// The source that is forwarded now.
-    pub fn current(&self) -> Option<StreamKey> {
-        self.runs.open_stream()
+    /// What is forwarded now: the source, and the limit of layers in force.
+    pub fn current(&self) -> Option<Target> {
+        self.source().map(|stream| Target { stream, layers: self.layers.limit() })
     }
 
-    /// True while nothing can go out until a keyframe of the target comes.
+    /// Whether packets of `stream` are of any use now.
+    pub fn follows(&self, stream: StreamKey) -> bool {
+        self.source() == Some(stream) || self.target.is_some_and(|t| t.stream == stream)
+    }
+
+    /// True while nothing but a keyframe of the target lets its packets, or those of its spatial layer, go out.
     pub fn awaits_keyframe(&self) -> bool {
-        self.kind == Kind::Video && self.target.is_some() && self.current() != self.target
+        let Some(target) = self.target.filter(|_| self.kind == Kind::Video) else { return false };
+        self.source() != Some(target.stream) || self.layers.awaits_keyframe(target.layers)
     }
 
     /// Maps packet `seq` of `stream`, captured at `captured_at` on our clock.
@@ -100,28 +168,34 @@ impl Forwarder {
         packet: &PacketInfo,
         captured_at: Instant,
     ) -> Result<Mapped, DropReason> {
-        if self.current() == Some(stream) {
+        if self.source() == Some(stream) {
             return self.map_within(stream, seq, packet, captured_at);
         }
-        if self.target != Some(stream) {
+        let Some(target) = self.target.filter(|t| t.stream == stream) else {
             return Err(DropReason::LayerNotSelected);
-        }
+        };
         if self.runs.is_behind(stream, seq) {
-            // It came late, after a pause or from before another encoding: it has the number of its own run, or none.
-            let run = self.runs.by_input(stream, seq).ok_or(DropReason::OldSource)?;
-            return Ok(run.map(seq, packet.timestamp));
+            // It came late, after a pause or from before another encoding.
+            return self.map_behind(stream, seq, packet);
         }
         let decodable = self.kind == Kind::Audio || (packet.frame.keyframe && packet.frame.frame_start);
         if !decodable {
             return Err(DropReason::AwaitingKeyframe);
         }
-        Ok(self.start(stream, seq, packet, captured_at))
+        if self.goes_back(captured_at) {
+            self.refused += 1;
+            return Err(DropReason::AwaitingKeyframe);
+        }
+        Ok(self.start(target, seq, packet, captured_at))
     }
 
     /// Which packet became `seq` of the slot's stream, and how.
-    pub fn origin(&self, seq: SeqNo) -> Option<(StreamKey, SeqNo, Offsets)> {
-        let run = self.runs.by_output(seq)?;
-        Some((run.stream, run.input(seq), run.offsets))
+    pub fn origin(&self, seq: SeqNo) -> Option<Origin> {
+        let (run, input) = self.runs.by_output(seq)?;
+        let place = run.place(input)?;
+        let (offsets, Place { marked, filler, .. }) = (run.offsets(&place), place);
+        let superseded = self.kind == Kind::Video && !self.runs.is_latest(run);
+        Some(Origin { stream: run.stream, seq: input, offsets, marked, filler, superseded })
     }
 
     /// The highest sequence number used so far.
@@ -144,6 +218,10 @@ impl Forwarder {
         self.kind.clock_rate()
     }
 
+    fn source(&self) -> Option<StreamKey> {
+        self.runs.open_run().map(|run| run.stream)
+    }
+
     fn map_within(
         &mut self,
         stream: StreamKey,
@@ -151,28 +229,66 @@ impl Forwarder {
         packet: &PacketInfo,
         captured_at: Instant,
     ) -> Result<Mapped, DropReason> {
-        let (run, advances) = match self.runs.open_mut() {
-            Some(run) if seq >= run.in_first => {
-                let advances = seq > run.in_last;
-                run.in_last = run.in_last.max(seq);
-                (*run, advances)
+        let Some(run) = self.runs.open_mut() else { return Err(DropReason::OldSource) };
+        if run.begins_after(seq) {
+            return self.map_behind(stream, seq, packet);
+        }
+        let Some(gap) = seq.0.checked_sub(run.last().0 + 1) else { return self.map_late(seq, packet, captured_at) };
+        let wanted = self.target.filter(|t| t.stream == stream).map(|t| t.layers);
+        let admission = self.layers.admit(seq, gap, packet, wanted);
+        run.limit = self.layers.limit();
+        let (head, tail) = admission.missing;
+        run.skip_missing(gap, head, tail);
+        if !admission.kept {
+            match admission.begins {
+                true => run.skip_frame(seq, FrameKey::of(packet), packet.codec == Codec::Vp8),
+                false => run.skip(seq),
             }
-            // Before the switch: it may belong to an earlier run of the same source.
-            _ => (*self.runs.by_input(stream, seq).ok_or(DropReason::OldSource)?, false),
-        };
-        let mapped = run.map(seq, packet.timestamp);
-        if advances {
-            self.next_seq = SeqNo(mapped.seq.0 + 1);
+            return Err(DropReason::LayerNotSelected);
+        }
+        let place = run.extend(seq);
+        let mapped = mapped(run, place, seq, packet, self.layers.ends_picture(seq, packet));
+        self.next_seq = mapped.seq.next();
+        self.note_newest(&mapped, packet, captured_at);
+        Ok(mapped)
+    }
+
+    /// A packet of the present run behind its furthest one: it was missing until now, and has a number unless it was clear that it
+    /// would be left out.
+    fn map_late(&mut self, seq: SeqNo, packet: &PacketInfo, captured_at: Instant) -> Result<Mapped, DropReason> {
+        let Some(run) = self.runs.open_mut() else { return Err(DropReason::OldSource) };
+        let place = run.place(seq).ok_or(DropReason::LayerNotSelected)?;
+        let key = FrameKey::of(packet);
+        let excluded = self.layers.excludes(seq, packet, run.has_left_out(key));
+        if excluded && !run.fill(seq, key) {
+            return Err(DropReason::LayerNotSelected);
+        }
+        let marker = self.layers.ends_picture(seq, packet);
+        let mapped = mapped(run, Place { filler: excluded, ..place }, seq, packet, marker);
+        if mapped.seq >= self.next_seq {
+            // All behind it was left out.
+            run.sent(seq);
+            self.next_seq = mapped.seq.next();
             self.note_newest(&mapped, packet, captured_at);
         }
         Ok(mapped)
     }
 
-    fn start(&mut self, stream: StreamKey, seq: SeqNo, packet: &PacketInfo, captured_at: Instant) -> Mapped {
+    /// A packet of an earlier run: it has the number of that, or none.
+    fn map_behind(&mut self, stream: StreamKey, seq: SeqNo, packet: &PacketInfo) -> Result<Mapped, DropReason> {
+        let (run, place) = self.runs.by_input(stream, seq).ok_or(DropReason::OldSource)?;
+        let excluded = packet.frame.absent.contains(run.limit);
+        if excluded && !run.fill(seq, FrameKey::of(packet)) {
+            return Err(DropReason::LayerNotSelected);
+        }
+        Ok(mapped(run, Place { filler: excluded, ..place }, seq, packet, packet.marker))
+    }
+
+    fn start(&mut self, target: Target, seq: SeqNo, packet: &PacketInfo, captured_at: Instant) -> Mapped {
         let offsets = match self.newest {
             None => Offsets::default(),
             Some(last) => Offsets {
-                timestamp: self.next_timestamp(&last, captured_at).wrapping_sub(packet.timestamp),
+                timestamp: self.next_timestamp(last, captured_at).wrapping_sub(packet.timestamp),
                 picture_id: after(last.picture_id, packet.frame.picture_id.map(|p| p.value)),
                 tl0_pic_idx: match (last.tl0_pic_idx, packet.frame.tl0_pic_idx) {
                     (Some(last), Some(first)) => last.wrapping_add(1).wrapping_sub(first),
@@ -181,17 +297,32 @@ impl Forwarder {
                 frame_number: after(last.frame_number, packet.frame.frame_number),
             },
         };
-        let run = Run { stream, in_first: seq, in_last: seq, out_first: self.next_seq, offsets };
-        self.runs.open(run);
-        let mapped = Mapped { starts: true, ..run.map(seq, packet.timestamp) };
-        self.next_seq = SeqNo(mapped.seq.0 + 1);
+        self.refused = 0;
+        self.layers.start(seq, packet, target.layers);
+        self.runs.open(Run::new(target.stream, self.layers.limit(), seq, self.next_seq, offsets));
+        let marker = self.layers.ends_picture(seq, packet);
+        let place = Place { out: self.next_seq, removed: 0, filler: false, marked: false };
+        let timestamp = packet.timestamp.wrapping_add(offsets.timestamp);
+        let mapped = Mapped { seq: place.out, timestamp, offsets, marker, filler: false, starts: true };
+        if let Some(run) = self.runs.open_mut().filter(|_| marker && !packet.marker) {
+            run.mark(seq);
+        }
+        self.next_seq = mapped.seq.next();
         self.newest = None;
         self.note_newest(&mapped, packet, captured_at);
         mapped
     }
 
+    /// Whether a keyframe that is to replace what is forwarded now shows an earlier time than that: it came late, after it was asked for
+    /// again. Another one is waited for, but not for ever: the clocks of two encodings may disagree.
+    fn goes_back(&self, captured_at: Instant) -> bool {
+        let shown = self.newest.filter(|_| self.source().is_some() && self.refused < MAX_REFUSED);
+        let behind = shown.map(|n| n.captured_at.saturating_duration_since(captured_at));
+        behind.is_some_and(|d| d > SAME_TIME && d < MAX_AHEAD)
+    }
+
     /// The new source's first timestamp: as far after the last packet as it was captured after it.
-    fn next_timestamp(&self, last: &Newest, captured_at: Instant) -> u32 {
+    fn next_timestamp(&mut self, last: Newest, captured_at: Instant) -> u32 {
         let least = match self.kind {
             Kind::Audio => MIN_STEP_AUDIO,
             Kind::Video => MIN_STEP_VIDEO,
@@ -199,8 +330,15 @@ impl Forwarder {
         let elapsed = captured_at.saturating_duration_since(last.captured_at);
         let step = clock::ticks(elapsed, self.rate());
         // A source that was silent for hours: the 32-bit clock wraps, as it would have in one stream.
-        let step = if elapsed.as_secs() < u64::from(MAX_AHEAD_SECONDS) { step.max(least) } else { step };
-        last.timestamp.wrapping_add(step)
+        if elapsed >= MAX_AHEAD {
+            let ahead = std::mem::take(&mut self.ahead);
+            return last.timestamp.wrapping_add(step).wrapping_sub(ahead);
+        }
+        let behind = clock::ticks(last.captured_at.saturating_duration_since(captured_at).min(MAX_AHEAD), self.rate());
+        let ahead = self.ahead.saturating_add(behind).min(clock::ticks(MAX_AHEAD, self.rate()));
+        let given = step.saturating_sub(ahead).max(least);
+        self.ahead = (ahead + given).saturating_sub(step);
+        last.timestamp.wrapping_add(given)
     }
 
     fn note_newest(&mut self, mapped: &Mapped, packet: &PacketInfo, captured_at: Instant) {
@@ -226,6 +364,17 @@ impl Forwarder {
     }
 }
 
+/// What becomes of a packet of `run` in this place.
+fn mapped(run: &mut Run, place: Place, seq: SeqNo, packet: &PacketInfo, marker: bool) -> Mapped {
+    let filler = place.filler;
+    if marker && !packet.marker && !filler {
+        run.mark(seq);
+    }
+    let offsets = run.offsets(&place);
+    let timestamp = packet.timestamp.wrapping_add(offsets.timestamp);
+    Mapped { seq: place.out, timestamp, offsets, marker: marker && !filler, filler, starts: false }
+}
+
 /// What is to be added to `first` so that it comes right after `last`.
 fn after(last: Option<u16>, first: Option<u16>) -> u16 {
     match (last, first) {
@@ -244,188 +393,4 @@ pub fn rewrites_payload(codec: Codec, offsets: &Offsets) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rtp::codec::{FrameInfo, PictureId};
-    use crate::rtp::packet::ExtensionSpans;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    const A: StreamKey = StreamKey { index: 1, generation: 1 };
-    const B: StreamKey = StreamKey { index: 2, generation: 2 };
-
-    #[allow(clippy::disallowed_methods)]
-    fn start() -> Instant {
-        Instant::now()
-    }
-
-    fn packet(codec: Codec, timestamp: u32, keyframe: bool, picture_id: u16) -> PacketInfo {
-        let frame = FrameInfo {
-            keyframe,
-            frame_start: true,
-            picture_id: Some(PictureId { value: picture_id & 0x7fff, wide: true }),
-            tl0_pic_idx: Some(picture_id as u8),
-            ..FrameInfo::default()
-        };
-        let extensions = ExtensionSpans::default();
-        PacketInfo { timestamp, marker: true, codec, header_len: 12, payload_len: 100, frame, extensions }
-    }
-
-    #[test]
-    fn video_begins_with_a_keyframe() {
-        let t = start();
-        let mut f = Forwarder::new(Kind::Video, 100);
-        f.set_target(Some(A), false);
-        assert!(f.awaits_keyframe());
-        assert_eq!(f.map(A, SeqNo(7), &packet(Codec::Vp8, 0, false, 1), t), Err(DropReason::AwaitingKeyframe));
-        let first = f.map(A, SeqNo(8), &packet(Codec::Vp8, 3_000, true, 2), t).unwrap();
-        assert_eq!((first.seq, first.timestamp, first.starts), (SeqNo(100), 3_000, true));
-        assert!(!f.awaits_keyframe());
-        let late = f.map(A, SeqNo(7), &packet(Codec::Vp8, 0, false, 1), t);
-        assert_eq!(late, Err(DropReason::OldSource), "before the start");
-        assert_eq!(f.map(B, SeqNo(8), &packet(Codec::Vp8, 0, true, 2), t), Err(DropReason::LayerNotSelected));
-    }
-
-    #[test]
-    fn a_gap_keeps_its_numbers_until_it_is_filled() {
-        let t = start();
-        let mut f = Forwarder::new(Kind::Audio, 0);
-        f.set_target(Some(A), false);
-        let seqs = [(10, 0), (11, 1), (14, 4), (12, 2), (13, 3), (15, 5)];
-        for (input, output) in seqs {
-            let mapped = f.map(A, SeqNo(input), &packet(Codec::Opus, input as u32 * 960, false, 0), t).unwrap();
-            assert_eq!(mapped.seq, SeqNo(output));
-            assert_eq!(f.origin(SeqNo(output)).map(|(s, i, _)| (s, i)), Some((A, SeqNo(input))));
-        }
-        assert_eq!(f.origin(SeqNo(6)), None, "not sent yet");
-    }
-
-    #[test]
-    fn a_switch_is_invisible_in_every_number() {
-        let t = start();
-        let mut f = Forwarder::new(Kind::Video, 0);
-        f.set_target(Some(A), false);
-        f.map(A, SeqNo(500), &packet(Codec::Vp8, 90_000, true, 40), t).unwrap();
-        let a = f.map(A, SeqNo(501), &packet(Codec::Vp8, 93_000, false, 41), t + Duration::from_millis(33)).unwrap();
-        f.set_target(Some(B), true);
-        // The old source goes on until the new one's keyframe is there.
-        assert!(f.map(A, SeqNo(502), &packet(Codec::Vp8, 96_000, false, 42), t + Duration::from_millis(66)).is_ok());
-        let before = f.map(B, SeqNo(9), &packet(Codec::Vp8, 5, false, 7), t + Duration::from_millis(66));
-        assert_eq!(before, Err(DropReason::AwaitingKeyframe));
-        let key = packet(Codec::Vp8, 3_005, true, 8);
-        let b = f.map(B, SeqNo(10), &key, t + Duration::from_millis(100)).unwrap();
-        assert_eq!(b.seq, SeqNo(a.seq.0 + 2));
-        assert_eq!(b.timestamp, 96_000 + 34 * 90, "34 ms after the last");
-        assert_eq!(8u16.wrapping_add(b.offsets.picture_id) & 0x7fff, 43);
-        assert_eq!(8u8.wrapping_add(b.offsets.tl0_pic_idx), 43);
-        // What the subscriber asks for again is found on either side.
-        assert_eq!(f.origin(SeqNo(1)).map(|(s, i, _)| (s, i)), Some((A, SeqNo(501))));
-        assert_eq!(f.origin(SeqNo(3)).map(|(s, i, _)| (s, i)), Some((B, SeqNo(10))));
-    }
-
-    #[test]
-    fn a_pause_leaves_no_hole() {
-        let t = start();
-        let mut f = Forwarder::new(Kind::Audio, 0);
-        f.set_target(Some(A), false);
-        f.map(A, SeqNo(10), &packet(Codec::Opus, 9_600, false, 0), t).unwrap();
-        f.pause();
-        let later = t + Duration::from_secs(10);
-        let after = f.map(A, SeqNo(510), &packet(Codec::Opus, 489_600, false, 0), later).unwrap();
-        assert_eq!((after.seq, after.timestamp), (SeqNo(1), 489_600));
-        assert_eq!(f.origin(SeqNo(0)).map(|(_, i, _)| i), Some(SeqNo(10)));
-    }
-
-    #[test]
-    fn what_is_late_begins_nothing() {
-        let t = start();
-        let mut f = Forwarder::new(Kind::Audio, 0);
-        f.set_target(Some(A), false);
-        let map = |f: &mut Forwarder, seq: u64| {
-            f.map(A, SeqNo(seq), &packet(Codec::Opus, 960 * seq as u32, false, 0), t + Duration::from_millis(20 * seq))
-        };
-        map(&mut f, 10).unwrap();
-        map(&mut f, 13).unwrap();
-        f.pause();
-        let late = map(&mut f, 11).unwrap();
-        assert_eq!((late.seq, late.starts), (SeqNo(1), false), "asked for again before the pause");
-        assert_eq!(map(&mut f, 9), Err(DropReason::OldSource));
-        let next = map(&mut f, 60).unwrap();
-        assert_eq!((next.seq, next.starts), (SeqNo(4), true));
-        assert_eq!(map(&mut f, 12).unwrap().seq, SeqNo(2));
-        assert_eq!(map(&mut f, 59), Err(DropReason::OldSource));
-    }
-
-    #[test]
-    fn what_came_in_a_pause_has_no_number() {
-        let t = start();
-        let mut f = Forwarder::new(Kind::Video, 100);
-        f.set_target(Some(A), false);
-        let map = |f: &mut Forwarder, seq: u64, keyframe| {
-            let at = t + Duration::from_millis(40 * seq);
-            f.map(A, SeqNo(seq), &packet(Codec::Vp8, 3_600 * seq as u32, keyframe, seq as u16), at)
-        };
-        map(&mut f, 1, true).unwrap();
-        map(&mut f, 2, false).unwrap();
-        f.pause();
-        f.pause();
-        assert!(f.awaits_keyframe());
-        assert_eq!(map(&mut f, 9, false), Err(DropReason::AwaitingKeyframe));
-        let resumed = map(&mut f, 10, true).unwrap();
-        assert_eq!((resumed.seq, resumed.timestamp), (SeqNo(102), 36_000));
-        assert_eq!(map(&mut f, 5, false), Err(DropReason::OldSource), "it came late");
-        let origins: Vec<_> = (100..103).filter_map(|out| Some(f.origin(SeqNo(out))?.1)).collect();
-        assert_eq!(origins, [SeqNo(1), SeqNo(2), SeqNo(10)]);
-    }
-
-    #[test]
-    fn another_track_ends_the_old_one_at_once() {
-        let t = start();
-        let mut f = Forwarder::new(Kind::Video, 0);
-        f.set_target(Some(A), false);
-        f.map(A, SeqNo(1), &packet(Codec::Vp8, 0, true, 1), t).unwrap();
-        f.set_target(Some(B), false);
-        let old = f.map(A, SeqNo(2), &packet(Codec::Vp8, 3_000, false, 2), t);
-        assert_eq!(old, Err(DropReason::LayerNotSelected));
-        // An hour later the timestamps are an hour on.
-        let later = t + Duration::from_secs(3_600);
-        let b = f.map(B, SeqNo(1), &packet(Codec::Vp8, 77, true, 1), later).unwrap();
-        assert_eq!(b.timestamp, 3_600 * 90_000);
-        assert_eq!(f.timestamp_at(later + Duration::from_secs(1)), Some(3_601 * 90_000));
-    }
-
-    proptest! {
-        /// Any interleaving of sources, loss and reordering: numbers never repeat within a source, grow from source to
-        /// source, and each one leads back to the packet that it stands for.
-        #[test]
-        fn every_number_leads_back_to_its_packet(
-            steps in prop::collection::vec((any::<bool>(), 1u64..4, any::<bool>(), 0u64..3), 1..200),
-        ) {
-            let mut t = start();
-            let mut f = Forwarder::new(Kind::Video, 30_000);
-            let mut next = [SeqNo(65_000), SeqNo(10)];
-            let mut seen = std::collections::HashMap::new();
-            let mut last_timestamp: Option<u32> = None;
-            for (second, step, keyframe, back) in steps {
-                let key = if second { B } else { A };
-                f.set_target(Some(key), true);
-                let n = &mut next[usize::from(second)];
-                *n = SeqNo(n.0 + step);
-                let seq = SeqNo(n.0 - back);
-                t += Duration::from_millis(10);
-                let p = packet(Codec::Vp8, seq.0 as u32 * 900, keyframe, seq.0 as u16);
-                let Ok(mapped) = f.map(key, seq, &p, t) else { continue };
-                if let Some((stream, original)) = seen.insert(mapped.seq, (key, seq)) {
-                    prop_assert_eq!((stream, original), (key, seq), "one number for two packets");
-                }
-                prop_assert_eq!(f.origin(mapped.seq).map(|(s, i, _)| (s, i)), Some((key, seq)));
-                if mapped.starts
-                    && let Some(last) = last_timestamp
-                {
-                    prop_assert!((mapped.timestamp.wrapping_sub(last) as i32) > 0);
-                }
-                last_timestamp = f.newest.map(|n| n.timestamp);
-            }
-        }
-    }
-}
+mod tests;

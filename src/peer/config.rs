@@ -153,6 +153,8 @@ pub struct SendMedia {
     /// What the peer can receive, in its order of preference.
     pub codecs: Vec<CodecParameters>,
     pub extensions: ExtensionMap,
+    /// Packets with two-byte extension headers may be among others (RFC 8285 section 6).
+    pub mixed_headers: bool,
     pub ssrc: Ssrc,
     /// Present when RTX was negotiated for at least one codec.
     pub rtx_ssrc: Option<Ssrc>,

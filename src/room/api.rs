@@ -63,7 +63,7 @@ pub enum Input {
     SocketClosed {
         socket: SocketId,
     },
-    /// WHIP and WHEP.
+    /// WHIP and WHEP, and operators.
     Http {
         http: HttpId,
         request: HttpRequest,
@@ -84,6 +84,17 @@ pub enum HttpRequest {
     Patch { kind: HttpKind, resource: String, fragment: String, if_match: Option<String> },
     /// DELETE.
     Delete { kind: HttpKind, resource: String },
+    /// An operator looks.
+    Inspect(Inspect),
+}
+
+/// What an operator wants to see.
+#[derive(Debug)]
+pub enum Inspect {
+    /// `messages::RoomReport`
+    Room,
+    /// `messages::Decisions` of a participant: by id, identity or name.
+    Decisions { participant: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +179,8 @@ pub enum HttpResponse {
     /// Mapped to a status: bad_request 400, forbidden 403, not_found 404, conflict 409, `precondition` 412, unsupported 422, limit_reached 503.
     Failed(super::messages::ApiError),
     PreconditionFailed,
+    /// 200: what an operator asked for, as JSON.
+    Shown(String),
 }
 
 #[cfg(test)]

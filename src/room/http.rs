@@ -12,14 +12,18 @@ use crate::peer::negotiate::{AnswerContext, FragmentOutcome};
 impl Room {
     pub(super) fn http(&mut self, at: At, http: HttpId, request: HttpRequest) {
         let response = match request {
-            HttpRequest::Create { kind, sdp, claims, whep_of } => self.create(at, kind, &sdp, &claims, whep_of),
-            HttpRequest::Patch { kind, resource, fragment, if_match } => {
-                self.patch(kind, &resource, &fragment, if_match.as_deref())
+            HttpRequest::Create { kind, sdp, claims, whep_of } => {
+                self.create(at, kind, &sdp, &claims, whep_of).map(Some)
             }
-            HttpRequest::Delete { kind, resource } => self.delete(kind, &resource),
+            HttpRequest::Patch { kind, resource, fragment, if_match } => {
+                self.patch(kind, &resource, &fragment, if_match.as_deref()).map(Some)
+            }
+            HttpRequest::Delete { kind, resource } => self.delete(kind, &resource).map(Some),
+            HttpRequest::Inspect(what) => self.inspect(at, http, &what),
         };
-        let response = response.unwrap_or_else(HttpResponse::Failed);
-        self.out.push_back(Output::Http { http, response });
+        if let Some(response) = response.unwrap_or_else(|error| Some(HttpResponse::Failed(error))) {
+            self.out.push_back(Output::Http { http, response });
+        }
     }
 
     fn create(

@@ -1,27 +1,14 @@
 //! What the engine has to say.
-use super::messages::{ApiError, ErrorCode, Event, LeftWhy, Pc, Source, Stats};
+use super::messages::{Event, LeftWhy, Pc, Source};
 use super::participant::Origin;
-use super::requests::Reply;
 use super::timers::Timer;
 use super::{At, Room};
-use crate::engine::api::{self as engine, Command, PeerFailure, PeerStats, SlotState};
-use crate::ids::{Mid, ParticipantId, PeerId, TrackId};
+use crate::engine::api::{self as engine, PeerFailure, SlotReport};
+use crate::ids::{Mid, ParticipantId, PeerId, Rid, TrackId};
 use std::time::Duration;
 
-/// How long the engine may take to answer a `stats`.
-const STATS: Duration = Duration::from_secs(2);
 /// How long tracks wait for another connection after theirs was closed on purpose.
 const CLOSED: Duration = Duration::from_secs(5);
-
-/// A `stats` request that waits.
-#[derive(Debug)]
-pub(super) struct Query {
-    participant: ParticipantId,
-    request: u64,
-    /// Those that have not answered yet.
-    waiting: Vec<(PeerId, Pc)>,
-    stats: Stats,
-}
 
 impl Room {
     pub(super) fn engine_event(&mut self, at: At, event: engine::Event) {
@@ -32,15 +19,17 @@ impl Room {
             engine::Event::PeerConnected { peer, .. } => self.peer_down(peer, false),
             engine::Event::PeerDisconnected { peer, .. } => self.peer_down(peer, true),
             engine::Event::PeerFailed { peer, why, .. } => self.peer_failed(at, peer, why),
-            engine::Event::TrackLive { track, .. } => self.track_stalled(track, false),
-            engine::Event::TrackStalled { track, .. } => self.track_stalled(track, true),
-            engine::Event::SlotState { peer, mid, track, report, .. } => {
-                self.slot_state(peer, &mid, track, report.state)
+            engine::Event::TrackLive { track, .. } => {
+                self.track_stalled(track, false);
+                self.awake(track);
             }
-            // Not told to anybody yet.
-            engine::Event::TrackWanted { .. } | engine::Event::Quality { .. } => {}
+            engine::Event::TrackStalled { track, .. } => self.track_stalled(track, true),
+            engine::Event::SlotState { peer, mid, track, report, .. } => self.slot_state(peer, &mid, track, report),
+            engine::Event::TrackWanted { track, rids, .. } => self.track_wanted(track, &rids),
+            engine::Event::Quality { peer, score, why, .. } => self.quality_came(peer, score, why),
             engine::Event::Speakers { speakers, .. } => self.heard_speakers(at, &speakers),
             engine::Event::Stats { peer, token, stats, .. } => self.stats_came(peer, token, *stats),
+            engine::Event::Explained { peer, token, log, .. } => self.explained(peer, token, *log),
             engine::Event::RoomFailed { .. } => self.dissolve("media failed", None, 4500),
         }
     }
@@ -50,6 +39,7 @@ impl Room {
         if let Some(participant) = self.participants.get_mut(&id) {
             participant.link_mut(pc).down = down;
             self.review_connection(id);
+            self.review_health(id);
         }
     }
 
@@ -78,6 +68,7 @@ impl Room {
         self.remove_peer(id, pc);
         for track in tracks {
             self.track_stalled(track, true);
+            self.awake(track);
         }
         self.review_connection(id);
         self.arm_participant(id);
@@ -90,13 +81,20 @@ impl Room {
         }
     }
 
-    fn slot_state(&mut self, peer: PeerId, mid: &Mid, track: TrackId, state: SlotState) {
+    fn track_wanted(&mut self, id: TrackId, rids: &[Rid]) {
+        if let Some(track) = self.tracks.get_mut(&id) {
+            track.demand.handle_wanted(rids);
+            self.stale.watched.insert(id);
+        }
+    }
+
+    fn slot_state(&mut self, peer: PeerId, mid: &Mid, track: TrackId, report: SlotReport) {
         let Some((id, Pc::Sub)) = self.index.peers.get(&peer).copied() else { return };
         let Some(participant) = self.participants.get_mut(&id) else { return };
         let Some(slot) = participant.subscriber.slots.iter_mut().find(|s| s.mid == *mid) else { return };
         if let Some(bound) = slot.bound.as_mut().filter(|b| b.candidate.track == track) {
-            bound.state = state;
-            self.tell_state(id, track);
+            bound.report = report;
+            self.stale.states.insert((id, track));
         }
     }
 
@@ -144,62 +142,5 @@ impl Room {
             Some(due) => self.timers.arm(Timer::Speakers, due),
             None => self.timers.disarm(Timer::Speakers),
         }
-    }
-
-    /// The request `stats`: asks the engine.
-    pub(super) fn stats(&mut self, at: At, id: ParticipantId, request: u64) -> Result<Reply, ApiError> {
-        let Some(participant) = self.participants.get(&id) else { return super::requests::now(Stats::default()) };
-        let peers = [Pc::Pub, Pc::Sub].into_iter().filter_map(|pc| Some((participant.link(pc).peer?, pc)));
-        let waiting: Vec<_> = peers.collect();
-        if waiting.is_empty() {
-            return super::requests::now(Stats::default());
-        }
-        self.last_query += 1;
-        let token = self.last_query;
-        for (peer, _) in &waiting {
-            self.command(Command::Stats { peer: *peer, token });
-        }
-        self.queries.insert(token, Query { participant: id, request, waiting, stats: Stats::default() });
-        self.timers.arm(Timer::Stats(token), at.now + STATS);
-        Ok(Reply::Later)
-    }
-
-    fn stats_came(&mut self, peer: PeerId, token: u64, stats: PeerStats) {
-        let Some(query) = self.queries.get_mut(&token) else { return };
-        let Some(at) = query.waiting.iter().position(|(p, _)| *p == peer) else { return };
-        match query.waiting.swap_remove(at).1 {
-            Pc::Pub => query.stats.publish = Some(stats),
-            Pc::Sub => query.stats.subscribe = Some(stats),
-        }
-        if query.waiting.is_empty() {
-            self.finish_query(token);
-        }
-    }
-
-    /// The engine did not answer in time: what there is must do.
-    pub(super) fn stats_overdue(&mut self, token: u64) {
-        self.finish_query(token);
-    }
-
-    fn finish_query(&mut self, token: u64) {
-        self.timers.disarm(Timer::Stats(token));
-        let Some(query) = self.queries.remove(&token) else { return };
-        let result = if query.waiting.is_empty() {
-            Ok(query.stats)
-        } else {
-            Err(ApiError::retry(ErrorCode::Unavailable, "the media engine did not answer in time", 1000))
-        };
-        self.answer(query.participant, query.request, &result, None);
-    }
-
-    pub(super) fn forget_queries(&mut self, id: ParticipantId) {
-        let timers = &mut self.timers;
-        self.queries.retain(|token, query| {
-            let stays = query.participant != id;
-            if !stays {
-                timers.disarm(Timer::Stats(*token));
-            }
-            stays
-        });
     }
 }

@@ -2,11 +2,13 @@
 use super::api::{Claims, Grants, Output, SocketId, Text};
 use super::messages::{
     self as msg, ApiError, Bye, ByeAction, Connection, ErrorCode, Event, Heartbeat, Hello, LeftWhy, ParticipantLeft,
-    Pc, Revs, Snapshot, TrackState, Welcome, You,
+    Pc, Revs, Snapshot, Welcome, You,
 };
 use super::participant::{Origin, Participant, Publisher, Subscriber, Track};
 use super::presence::Standing;
+use super::quality::Health;
 use super::session::{EventText, Session, Verdict};
+use super::slots::Slot;
 use super::timers::Timer;
 use super::{At, Room};
 use crate::engine::Command;
@@ -96,6 +98,7 @@ impl Room {
             origin,
             connection: Connection::Live,
             standing: Standing::default(),
+            health: Health::default(),
             publisher: Publisher::default(),
             subscriber: Subscriber::default(),
         };
@@ -172,9 +175,8 @@ impl Room {
 
     pub(super) fn snapshot(&self, participant: &Participant) -> Snapshot {
         let subscriber = &participant.subscriber;
-        let states = subscriber.states.iter().map(|(track, (state, why))| track_state(*track, *state, *why));
         let own = participant.publisher.tracks.iter().filter_map(|t| self.tracks.get(t));
-        let bound = subscriber.slots.iter().filter_map(|s| Some((s, s.bound?)));
+        let bound = subscriber.slots.iter().filter_map(|s| Some((s, s.bound.as_ref()?)));
         Snapshot {
             room: self.about.clone(),
             you: You { participant: participant.id.to_string(), grants: participant.grants },
@@ -184,9 +186,10 @@ impl Room {
                 need: subscriber.need,
                 bindings: bound.map(|(slot, b)| binding(slot.mid.as_str(), Some(b.candidate.track), b.why)).collect(),
             },
-            states: states.collect(),
-            layers: own.filter(|t| t.unwanted).map(Track::layers).collect(),
+            states: subscriber.states.iter().map(|(track, told)| told.message(*track)).collect(),
+            layers: own.filter(|t| t.demand.is_told()).map(Track::layers).collect(),
             speakers: if participant.grants.subscribe { self.speakers.told().to_vec() } else { Vec::new() },
+            quality: self.listed(participant.id).filter_map(|p| p.health.told(p.id)).collect(),
             messages: self.retained.values().cloned().collect(),
         }
     }
@@ -244,8 +247,8 @@ impl Room {
                 self.command(Command::RemovePeer { peer });
             }
         }
-        for bound in participant.subscriber.slots.iter().filter_map(|s| s.bound) {
-            self.unwatch(bound.candidate.track, id);
+        for track in participant.subscriber.slots.iter().filter_map(Slot::track) {
+            self.unwatch(track, id);
         }
         self.forget(&participant);
         self.stale.reranked |= self.speakers.order().contains(&id);
@@ -262,6 +265,7 @@ impl Room {
     pub(super) fn forget(&mut self, participant: &Participant) {
         let id = participant.id;
         self.timers.disarm(Timer::Participant(id));
+        self.timers.disarm(Timer::States(id));
         self.presence.forget(participant);
         self.forget_queries(id);
         match &participant.origin {
@@ -305,6 +309,7 @@ impl Room {
         }
         for track in std::mem::take(&mut self.tracks).into_keys() {
             self.timers.disarm(Timer::Unwatched(track));
+            self.timers.disarm(Timer::Waking(track));
         }
         self.index.peers.clear();
         self.forget_presence();
@@ -372,10 +377,6 @@ impl Room {
             self.drop_socket(at, socket, 4429, "too many pongs");
         }
     }
-}
-
-pub(super) fn track_state(track: TrackId, state: msg::TrackStateKind, why: msg::Why) -> TrackState {
-    TrackState { track: track.to_string(), state, layer: None, why, need_bps: None, have_bps: None }
 }
 
 pub(super) fn binding(mid: &str, track: Option<TrackId>, why: msg::Why) -> msg::SlotBinding {

@@ -2,29 +2,34 @@
 //! No I/O and no clock: `signal` runs one task for each room around it, so a panic ends one room and no other.
 //!
 //! Read `Room` first, then follow a request (`requests`), what it changes (`membership`, `negotiation`), and what follows
-//! from it for the slots (`subscriptions`, and `slots` for the rules).
+//! from it for the slots (`subscriptions`, and `slots` for the rules), for what viewers are told of it (`states`), and for what
+//! publishers are asked to send (`demand`).
 pub mod api;
 pub mod messages;
 pub mod settings;
 
+mod demand;
 mod http;
 mod media;
 mod membership;
 mod negotiation;
 mod participant;
 mod presence;
+mod quality;
+mod queries;
 mod requests;
 mod session;
 pub mod shards;
 mod slots;
 mod speakers;
+mod states;
 mod subscriptions;
 mod timers;
 
 #[cfg(test)]
 mod tests;
 
-pub use api::{Claims, Grants, HttpId, HttpKind, HttpRequest, HttpResponse, Input, Output, SocketId};
+pub use api::{Claims, Grants, HttpId, HttpKind, HttpRequest, HttpResponse, Input, Inspect, Output, SocketId};
 pub use settings::{IdSource, RoomLimits, RoomSettings};
 
 use crate::engine::Command;
@@ -32,6 +37,7 @@ use crate::ids::{ParticipantId, PeerId, RoomId, TrackId};
 use messages::{Event, Message, Pc};
 use participant::{Participant, Track};
 use presence::Presence;
+use quality::Checkup;
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 use session::{EventText, History};
@@ -39,7 +45,7 @@ use slots::Ranking;
 use speakers::Speakers;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use timers::{Timer, Timers};
 
 /// One room: facts go in by `handle`, what is to be done comes out by `poll_output`.
@@ -56,11 +62,12 @@ pub struct Room {
     retained: BTreeMap<String, Message>,
     speakers: Speakers,
     presence: Presence,
+    checkup: Checkup,
     /// What many were told, for those who come back.
     history: History,
     index: Index,
-    /// Requests for `stats` that wait for the engine, by token.
-    queries: FxHashMap<u64, media::Query>,
+    /// Questions that wait for the engine, by token.
+    queries: FxHashMap<u64, queries::Query>,
     last_query: u64,
     timers: Timers,
     stale: Stale,
@@ -85,9 +92,9 @@ struct Stale {
     /// The ranking no longer is that of the room: every subscriber may want something else.
     reranked: bool,
     subscribers: BTreeSet<ParticipantId>,
-    /// Tracks that got their first watcher or lost one.
+    /// Tracks of which something else may be of use now.
     watched: BTreeSet<TrackId>,
-    /// What somebody was told of a track.
+    /// What somebody was told of a track may no longer be true.
     states: BTreeSet<(ParticipantId, TrackId)>,
 }
 
@@ -128,6 +135,7 @@ impl Room {
             retained: BTreeMap::new(),
             speakers: Speakers::default(),
             presence: Presence::default(),
+            checkup: Checkup::default(),
             history,
             index: Index::default(),
             queries: FxHashMap::default(),
@@ -163,12 +171,14 @@ impl Room {
         while let Some(timer) = self.timers.pop_due(now) {
             match timer {
                 Timer::Participant(participant) => self.participant_due(at, participant),
-                Timer::Stats(token) => self.stats_overdue(token),
-                Timer::Unwatched(track) => self.unwatched(track),
+                Timer::Query(token) => self.finish_query(token),
+                Timer::Unwatched(track) => drop(self.stale.watched.insert(track)),
+                Timer::Waking(track) => self.awake(track),
+                Timer::States(participant) => self.states_due(participant),
                 Timer::Speakers => self.speakers_due(at),
                 Timer::Levels => self.review_levels(at),
-                // Whoever settles counts.
-                Timer::Count => {}
+                // Whoever settles looks.
+                Timer::Count | Timer::Quality => {}
             }
         }
         self.settle(at);
@@ -244,6 +254,3 @@ impl Room {
         format!("{:032x}", rand::Rng::random::<u128>(&mut self.rng))
     }
 }
-
-/// How long a video track may go unwatched before its publisher is told to send nothing of it.
-const UNWATCHED: Duration = Duration::from_secs(5);

@@ -1,15 +1,15 @@
 //! Offers and answers of a participant's connections, and what they make of its tracks and slots.
 use super::Room;
+use super::demand::Demand;
 use super::messages::{
     ApiError, ErrorCode, Event, MidTrack, Negotiate, Negotiated, Pc, Source, TrackOffer, TrackUnpublished, Why,
 };
-use super::participant::Track;
+use super::participant::{Origin, Track};
 use super::requests::bad;
 use super::slots::{Slot, Slots};
-use super::subscriptions::Rewatch;
 use super::timers::Timer;
 use crate::engine::Command;
-use crate::engine::api::{SlotState, Wish};
+use crate::engine::api::Wish;
 use crate::ids::{Mid, ParticipantId, PeerId, TrackId};
 use crate::peer::config::{PeerConfig, ReceiveMedia};
 use crate::peer::negotiate::{AnswerContext, Change, ConnectionKind, MediaOutcome, NegotiatedMedia, Negotiation};
@@ -126,6 +126,7 @@ impl Room {
             self.index.peers.remove(&peer);
             self.command(Command::RemovePeer { peer });
         }
+        self.forget_quality(id, pc);
     }
 
     /// Makes the participant's tracks what the m-lines say. Which m-line became which track.
@@ -202,6 +203,11 @@ impl Room {
         if participant.publisher.tracks.len() >= self.settings.limits.tracks {
             return None;
         }
+        let demand = match participant.origin {
+            Origin::Socket(_) => Demand::new(intent.media.kind, &intent.media.rids),
+            // Who publishes over HTTP cannot be told what is of use.
+            Origin::Http { .. } => Demand::default(),
+        };
         let track = Track {
             id: self.ids.track(),
             owner: id,
@@ -213,7 +219,8 @@ impl Room {
             rids: intent.media.rids.clone(),
             stalled: false,
             watchers: Default::default(),
-            unwanted: false,
+            demand,
+            waking_until: None,
         };
         participant.publisher.tracks.push(track.id);
         self.speakers.join(id);
@@ -230,12 +237,14 @@ impl Room {
 
     fn keep_track(&mut self, id: TrackId, peer: PeerId, intent: Intent, fresh: bool) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
-        let before = track.message();
+        let (before, asked) = (track.message(), track.layers());
         track.name = intent.name;
         let other_rids = track.rids != intent.media.rids;
         track.rids.clone_from(&intent.media.rids);
-        let wanted_again = (fresh || other_rids) && std::mem::take(&mut track.unwanted);
-        let layers = (track.owner, Event::PublishLayers(track.layers()));
+        if fresh || other_rids {
+            track.demand.renew(track.kind, &track.rids);
+        }
+        let (owner, layers) = (track.owner, Some(track.layers()).filter(|l| track.demand.is_told() && *l != asked));
         let after = track.message();
         let (mid, kind, muted) = (track.mid.clone(), track.kind, track.muted);
         if fresh {
@@ -244,11 +253,11 @@ impl Room {
             if muted {
                 self.command(Command::SetMuted { track: id, muted });
             }
-            self.rewatch(id, Rewatch::Again);
+            self.bind_watchers(id);
         }
         self.stale.watched.insert(id);
-        if wanted_again {
-            self.tell(layers.0, &layers.1);
+        if let Some(layers) = layers {
+            self.tell(owner, &Event::PublishLayers(layers));
         }
         if after != before {
             self.tell_all(&Event::TrackUpdated(after));
@@ -266,6 +275,7 @@ impl Room {
             }
         }
         self.timers.disarm(Timer::Unwatched(id));
+        self.timers.disarm(Timer::Waking(id));
         self.command(Command::Unpublish { track: id });
         self.stale.reranked = true;
         for participant in self.participants.values_mut() {
@@ -295,10 +305,10 @@ impl Room {
         if connected.fresh {
             for slot in slots.iter_mut().filter(|s| s.active) {
                 let Some(bound) = &mut slot.bound else { continue };
-                bound.state = SlotState::Waiting;
+                bound.wait();
                 self.stale.states.insert((id, bound.candidate.track));
-                let (mid, track) = (slot.mid.clone(), Some(bound.candidate.track));
-                self.out.push_back(super::Output::Engine(Command::Bind { peer, mid, track, wish: Wish::default() }));
+                let (mid, track, wish) = (slot.mid.clone(), Some(bound.candidate.track), bound.wish);
+                self.out.push_back(super::Output::Engine(Command::Bind { peer, mid, track, wish }));
             }
         }
         participant.subscriber.slots = slots;
@@ -310,12 +320,12 @@ impl Room {
     pub(super) fn drop_slots(&mut self, id: ParticipantId, gone: Slots) {
         let peer = self.participants.get(&id).and_then(|p| p.subscriber.link.peer);
         for slot in gone.iter() {
-            let Some(bound) = slot.bound else { continue };
+            let Some(track) = slot.track() else { continue };
             if let Some(peer) = peer {
                 self.command(Command::Bind { peer, mid: slot.mid.clone(), track: None, wish: Wish::default() });
             }
-            self.unwatch(bound.candidate.track, id);
-            self.stale.states.insert((id, bound.candidate.track));
+            self.unwatch(track, id);
+            self.stale.states.insert((id, track));
             self.tell(id, &Event::SlotBind(super::membership::binding(slot.mid.as_str(), None, Why::View)));
         }
     }

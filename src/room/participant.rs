@@ -1,9 +1,12 @@
 //! The records of a room: participants, their connections, their tracks.
 use super::api::{Grants, HttpKind};
-use super::messages::{self as msg, Connection, Pc, SlotsNeed, Source, TrackStateKind, Why};
+use super::demand::Demand;
+use super::messages::{self as msg, Connection, Pc, SlotsNeed, Source};
 use super::presence::Standing;
+use super::quality::Health;
 use super::session::Session;
 use super::slots::{Candidate, Group, Slots, Wish};
+use super::states::Told;
 use crate::ids::{Mid, ParticipantId, PeerId, Rid, TrackId};
 use crate::peer::negotiate::Negotiation;
 use crate::rtp::Kind;
@@ -26,6 +29,7 @@ pub(super) struct Participant {
     pub connection: Connection,
     /// Whether everybody is told of it.
     pub standing: Standing,
+    pub health: Health,
     pub publisher: Publisher,
     pub subscriber: Subscriber,
 }
@@ -62,7 +66,7 @@ pub(super) struct Subscriber {
     /// What `slots.need` last said.
     pub need: SlotsNeed,
     /// What `track.state` last said.
-    pub states: BTreeMap<TrackId, (TrackStateKind, Why)>,
+    pub states: BTreeMap<TrackId, Told>,
 }
 
 /// One of a participant's connections.
@@ -141,8 +145,10 @@ pub(super) struct Track {
     pub stalled: bool,
     /// Whose slots show it.
     pub watchers: BTreeSet<ParticipantId>,
-    /// Its publisher was told to send nothing of it.
-    pub unwanted: bool,
+    /// What its publisher is asked to send of it.
+    pub demand: Demand,
+    /// Its publisher was asked to send it again, and has until then.
+    pub waking_until: Option<Instant>,
 }
 
 impl Track {
@@ -164,7 +170,12 @@ impl Track {
 
     /// What its publisher is to send.
     pub fn layers(&self) -> msg::PublishLayers {
-        let rids = self.rids.iter().filter(|_| !self.unwanted);
-        msg::PublishLayers { track: self.id.to_string(), wanted: rids.map(Rid::to_string).collect() }
+        let wanted = self.demand.asked().map(Rid::to_string).collect();
+        msg::PublishLayers { track: self.id.to_string(), wanted, active: self.demand.is_active() }
+    }
+
+    /// Nothing of it arrives, and that is not what was asked for.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled && self.demand.is_active() && self.waking_until.is_none()
     }
 }

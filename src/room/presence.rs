@@ -104,6 +104,7 @@ impl Room {
             && let Some(joined) = self.participants.get(&id).map(Participant::message)
         {
             self.tell_others(id, &Event::ParticipantJoined(joined));
+            self.tell_health_anew(id);
         }
         let guests = &self.presence.guests;
         if self.presence.large
@@ -202,7 +203,9 @@ impl Room {
     pub(super) fn forget_presence(&mut self) {
         self.presence = Presence::default();
         self.about.participants = None;
+        self.checkup = Default::default();
         self.timers.disarm(Timer::Count);
+        self.timers.disarm(Timer::Quality);
     }
 
     /// The request `participants`: everybody, page by page.

@@ -87,6 +87,11 @@ impl Router {
                     send(shard, Command::Stats { peer, token });
                 }
             }
+            Command::Explain { peer, token } => {
+                if let Some(&shard) = self.peers.get(&peer) {
+                    send(shard, Command::Explain { peer, token });
+                }
+            }
             // These are made here.
             Command::Mirror { .. } | Command::Relay { .. } => {}
         }
@@ -285,6 +290,7 @@ mod tests {
             Command::Mirror { track, home, .. } => format!("mirror {track} of {home}"),
             Command::Relay { track, to, on } => format!("relay {track} to {to} {on}"),
             Command::Stats { .. } => "stats".into(),
+            Command::Explain { .. } => "explain".into(),
         }
     }
 

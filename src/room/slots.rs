@@ -1,6 +1,6 @@
 //! Which track goes into which slot: pure functions from the ranking of a room, one participant's view and its slots.
 use super::messages::{Source, View, ViewTrack, Why};
-use crate::engine::api::SlotState;
+use crate::engine::api::{self, SlotReport};
 use crate::ids::{Mid, ParticipantId, TrackId};
 use crate::rtp::Kind;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -117,17 +117,36 @@ impl Wish {
     fn paused(&self, track: TrackId) -> bool {
         self.tracks.get(&track).is_some_and(|t| t.paused)
     }
+
+    /// How a track is looked at. What makes no sense is not known.
+    fn look(&self, kind: Kind, candidate: &Candidate, why: Why) -> api::Wish {
+        let plain = look(kind, candidate, why == Why::Follow);
+        let Some(listed) = self.tracks.get(&candidate.track).filter(|_| kind == Kind::Video) else { return plain };
+        let (width, height) = if listed.w > 0 && listed.h > 0 { (listed.w, listed.h) } else { (0, 0) };
+        let fps = listed.fps.filter(|fps| fps.is_finite() && *fps > 0.0);
+        api::Wish { width, height, fps, priority: listed.priority.unwrap_or(0), ..plain }
+    }
+}
+
+/// How a track is looked at of which no view says it. Sound is sound.
+pub(super) fn look(kind: Kind, candidate: &Candidate, stage: bool) -> api::Wish {
+    match kind {
+        Kind::Audio => api::Wish::default(),
+        Kind::Video => api::Wish { stage, screen: candidate.group == Group::Screen, ..api::Wish::default() },
+    }
 }
 
 /// A track that a participant is to get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Want {
     pub candidate: Candidate,
     pub why: Why,
+    /// How it is looked at.
+    pub wish: api::Wish,
 }
 
 /// What a participant is to get, the most important first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Wanted {
     pub audio: Vec<Want>,
     pub video: Vec<Want>,
@@ -138,7 +157,7 @@ impl Wanted {
     pub fn by_default(ranking: &Ranking, me: ParticipantId, limit: impl Fn(Kind) -> usize) -> Self {
         let of = |kind| {
             let others = ranking.of(kind).iter().filter(|c| c.owner != me).take(limit(kind));
-            others.map(|c| Want { candidate: *c, why: Why::LastN }).collect()
+            others.map(|c| Want { candidate: *c, why: Why::LastN, wish: look(kind, c, false) }).collect()
         };
         Self { audio: of(Kind::Audio), video: of(Kind::Video) }
     }
@@ -155,8 +174,8 @@ impl Wanted {
         listed.sort_by_key(|(_, w)| (-i64::from(w.priority.unwrap_or(0)), -i64::from(w.w) * i64::from(w.h)));
         let listed: Vec<_> = listed.into_iter().filter_map(|(id, _)| track(*id)).collect();
         let audio_limit = limit(Kind::Audio).min(wish.audio_n.unwrap_or(usize::MAX));
-        let mut audio = List::new(me, audio_limit);
-        let mut video = List::new(me, limit(Kind::Video));
+        let mut audio = List::new(wish, Kind::Audio, me, audio_limit);
+        let mut video = List::new(wish, Kind::Video, me, limit(Kind::Video));
         let followed = match wish.follow {
             Some(Follow::Speaker) => ranking.spoke.iter().copied().find(|p| *p != me),
             Some(Follow::Participant(p)) => Some(p),
@@ -187,19 +206,21 @@ impl Wanted {
 }
 
 /// A list of wants, none twice, none of one's own.
-struct List {
+struct List<'a> {
+    view: &'a Wish,
+    kind: Kind,
     me: ParticipantId,
     limit: usize,
     seen: FxHashSet<TrackId>,
     wants: Vec<Want>,
 }
 
-impl List {
-    fn new(me: ParticipantId, limit: usize) -> Self {
-        Self { me, limit, seen: FxHashSet::default(), wants: Vec::new() }
+impl<'a> List<'a> {
+    fn new(view: &'a Wish, kind: Kind, me: ParticipantId, limit: usize) -> Self {
+        Self { view, kind, me, limit, seen: FxHashSet::default(), wants: Vec::new() }
     }
     /// Adds up to `most` more.
-    fn extend<'a>(&mut self, candidates: impl Iterator<Item = &'a Candidate>, why: Why, most: usize) {
+    fn extend<'c>(&mut self, candidates: impl Iterator<Item = &'c Candidate>, why: Why, most: usize) {
         let most = most.min(self.limit - self.wants.len());
         let mut added = 0;
         for candidate in candidates.filter(|c| c.owner != self.me) {
@@ -207,7 +228,8 @@ impl List {
                 break;
             }
             if self.seen.insert(candidate.track) {
-                self.wants.push(Want { candidate: *candidate, why });
+                let wish = self.view.look(self.kind, candidate, why);
+                self.wants.push(Want { candidate: *candidate, why, wish });
                 added += 1;
             }
         }
@@ -224,12 +246,34 @@ pub(super) struct Slot {
     pub bound: Option<Bound>,
 }
 
+impl Slot {
+    /// What it shows.
+    pub fn track(&self) -> Option<TrackId> {
+        self.bound.as_ref().map(|b| b.candidate.track)
+    }
+}
+
 /// What fills a slot.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Bound {
     pub candidate: Candidate,
     pub why: Why,
-    pub state: SlotState,
+    /// What the engine was told of how it is looked at.
+    pub wish: api::Wish,
+    /// What the engine said last.
+    pub report: SlotReport,
+}
+
+impl Bound {
+    /// Nothing is sent yet.
+    pub fn new(want: Want) -> Self {
+        let Want { candidate, why, wish } = want;
+        Self { candidate, why, wish, report: SlotReport::plain(api::SlotState::Waiting) }
+    }
+
+    pub fn wait(&mut self) {
+        self.report = SlotReport::plain(api::SlotState::Waiting);
+    }
 }
 
 /// The slots of a `sub` connection, in SDP order.
@@ -270,7 +314,7 @@ impl Slots {
 }
 
 /// One slot that is to show something else.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Rebind {
     pub kind: Kind,
     /// Which slot of this kind.
@@ -283,7 +327,7 @@ pub(super) struct Rebind {
 pub(super) fn agrees(slots: &Slots, wanted: &Wanted) -> bool {
     let agrees = |kind| {
         let wants = wanted.of(kind);
-        let mut bound = slots.of(kind).iter().filter_map(|slot| Some((slot.active, slot.bound?.candidate.track)));
+        let mut bound = slots.of(kind).iter().filter_map(|slot| Some((slot.active, slot.track()?)));
         let is_wanted = |(active, track)| active && wants.iter().any(|want| want.candidate.track == track);
         bound.clone().count() == wants.len() && bound.all(is_wanted)
     };
@@ -301,7 +345,7 @@ pub(super) fn reconcile(slots: &Slots, wanted: &Wanted) -> Vec<Rebind> {
     }
     let changes = |kind, row: &Row| -> Vec<Rebind> {
         let now = |slot: &Slot| row.cells.get(slot.number).and_then(|c| c.want);
-        let differs = |slot: &Slot| slot.bound.map(|b| b.candidate.track) != now(slot).map(|w| w.candidate.track);
+        let differs = |slot: &Slot| slot.track() != now(slot).map(|w| w.candidate.track);
         let changed = slots.of(kind).iter().filter(|slot| differs(slot));
         changed.map(|slot| Rebind { kind, number: slot.number, want: now(slot) }).collect()
     };
@@ -310,6 +354,22 @@ pub(super) fn reconcile(slots: &Slots, wanted: &Wanted) -> Vec<Rebind> {
     // What is emptied first never shows in two slots at once.
     all.sort_by_key(|change| change.want.is_some());
     all
+}
+
+/// Takes over how the slots' tracks are looked at. The slots whose track stays and is looked at in another way from now on.
+pub(super) fn look_again(slots: &mut Slots, wanted: &Wanted) -> Vec<(Mid, TrackId, api::Wish)> {
+    let mut changed = Vec::new();
+    for kind in [Kind::Audio, Kind::Video] {
+        for slot in slots.of_mut(kind) {
+            let Some(bound) = &mut slot.bound else { continue };
+            let want = wanted.of(kind).iter().find(|w| w.candidate.track == bound.candidate.track);
+            if let Some(want) = want.filter(|w| w.wish != bound.wish) {
+                bound.wish = want.wish;
+                changed.push((slot.mid.clone(), want.candidate.track, want.wish));
+            }
+        }
+    }
+    changed
 }
 
 struct Plan {
@@ -334,8 +394,7 @@ impl Row {
     /// Keeps what is wanted still.
     fn new(slots: &Slots, wanted: &Wanted, kind: Kind) -> Self {
         let wants: FxHashMap<TrackId, Want> = wanted.of(kind).iter().map(|w| (w.candidate.track, *w)).collect();
-        let keep =
-            |slot: &Slot| slot.bound.and_then(|b| wants.get(&b.candidate.track)).copied().filter(|_| slot.active);
+        let keep = |slot: &Slot| slot.track().and_then(|t| wants.get(&t)).copied().filter(|_| slot.active);
         let count = slots.of(kind).iter().map(|s| s.number + 1).max().unwrap_or(0);
         let mut cells = vec![Cell::default(); count];
         for slot in slots.of(kind) {
@@ -400,14 +459,13 @@ mod tests {
     fn apply(slots: &mut Slots, wanted: &Wanted) -> usize {
         let changes = reconcile(slots, wanted);
         for change in &changes {
-            let bound = change.want.map(|w| Bound { candidate: w.candidate, why: w.why, state: SlotState::Waiting });
-            slots.slot_mut(change.kind, change.number).expect("a slot").bound = bound;
+            slots.slot_mut(change.kind, change.number).expect("a slot").bound = change.want.map(Bound::new);
         }
         assert_eq!(reconcile(slots, wanted), [], "a second call does nothing");
         changes.len()
     }
     fn shown(slots: &Slots, kind: Kind) -> Vec<u64> {
-        slots.of(kind).iter().map(|s| s.bound.map_or(0, |b| b.candidate.track.0)).collect()
+        slots.of(kind).iter().map(|s| s.track().map_or(0, |t| t.0)).collect()
     }
     fn everybody(ranking: &Ranking, slots: &Slots) -> Wanted {
         let mut wanted = Wanted::by_default(ranking, ParticipantId(1), |_| 9);

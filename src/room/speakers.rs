@@ -6,13 +6,18 @@ use std::time::{Duration, Instant};
 
 /// How long somebody must be active before it counts: a cough moves nobody.
 const SUSTAINED: Duration = Duration::from_millis(300);
+/// How long an order holds, so that pictures do not change places with every word of a lively talk.
+const DWELL: Duration = Duration::from_millis(1500);
 
 /// The latest speakers.
 #[derive(Debug, Default)]
 pub(super) struct Speakers {
     /// Everybody who has published, the most recently heard first; those who never spoke follow in the order of their
     /// joining, which is that of their ids.
+    recency: Vec<ParticipantId>,
+    /// The order that holds: `recency` as it was a while ago.
     order: Vec<ParticipantId>,
+    held_since: Option<Instant>,
     /// Who is active now, and since when.
     active: FxHashMap<ParticipantId, Instant>,
     /// Who has ever spoken.
@@ -24,6 +29,7 @@ pub(super) struct Speakers {
 }
 
 impl Speakers {
+    /// The order that holds.
     pub fn order(&self) -> &[ParticipantId] {
         &self.order
     }
@@ -52,18 +58,21 @@ impl Speakers {
 
     /// Somebody publishes, for the first time or again.
     pub fn join(&mut self, participant: ParticipantId) {
-        if self.order.contains(&participant) {
+        if self.recency.contains(&participant) {
             return;
         }
-        let silent_after = |p: &ParticipantId| !self.heard.contains(p) && *p > participant;
-        let at = self.order.iter().position(silent_after).unwrap_or(self.order.len());
-        self.order.insert(at, participant);
+        let heard = &self.heard;
+        for order in [&mut self.recency, &mut self.order] {
+            let silent_after = |p: &ParticipantId| !heard.contains(p) && *p > participant;
+            let at = order.iter().position(silent_after).unwrap_or(order.len());
+            order.insert(at, participant);
+        }
     }
 
     /// Whether what was told is no longer true: the one who left was speaking.
     pub fn leave(&mut self, participant: ParticipantId) -> bool {
-        let Some(at) = self.order.iter().position(|p| *p == participant) else { return false };
-        self.order.remove(at);
+        self.recency.retain(|p| *p != participant);
+        self.order.retain(|p| *p != participant);
         self.heard.remove(&participant);
         self.active.remove(&participant);
         let name = participant.to_string();
@@ -83,22 +92,32 @@ impl Speakers {
     }
 
     /// Moves to the front who has been active for long enough. Those who already were among the active keep their order
-    /// among each other, so two people talking at once do not swap places. Whether anything moved, or
-    /// somebody spoke for the first time.
+    /// among each other, so two people talking at once do not swap places. Who moves takes the place of the one who has been
+    /// silent the longest. An order holds for a while; then the one that is true by now does. Whether another one holds now, or somebody
+    /// spoke for the first time.
     pub fn reorder(&mut self, now: Instant) -> bool {
         let counts = |p: &ParticipantId| self.active.get(p).is_some_and(|since| now >= *since + SUSTAINED);
-        let (front, back): (Vec<_>, Vec<_>) = self.order.iter().copied().partition(counts);
+        let (front, back): (Vec<_>, Vec<_>) = self.recency.iter().copied().partition(counts);
         let heard = self.heard.len();
         self.heard.extend(&front);
-        let order: Vec<_> = front.into_iter().chain(back).collect();
-        let moved = order != self.order || heard != self.heard.len();
-        self.order = order;
-        moved
+        self.recency = front.into_iter().chain(back).collect();
+        let moves = self.recency != self.order && self.held_until().is_none_or(|until| until <= now);
+        if moves {
+            self.order.clone_from(&self.recency);
+            self.held_since = Some(now);
+        }
+        moves || heard != self.heard.len()
     }
 
-    /// When the next of the active will have been so for long enough.
+    fn held_until(&self) -> Option<Instant> {
+        self.held_since.map(|since| since + DWELL)
+    }
+
+    /// When the next of the active will have been so for long enough, or another order may hold.
     pub fn next_reorder(&self, now: Instant) -> Option<Instant> {
-        self.active.values().map(|since| *since + SUSTAINED).filter(|at| *at > now).min()
+        let counts = self.active.values().map(|since| *since + SUSTAINED);
+        let moves = self.held_until().filter(|_| self.recency != self.order);
+        counts.chain(moves).filter(|at| *at > now).min()
     }
 }
 
@@ -127,12 +146,44 @@ mod tests {
         assert_eq!(step(250, &[]).0, [1, 2, 3, 4], "a cough");
         assert_eq!(step(500, &[3]).0, [1, 2, 3, 4]);
         assert_eq!(step(800, &[3]), (vec![3, 1, 2, 4], None));
-        step(900, &[4, 3]);
-        assert_eq!(step(1200, &[4, 3]).0, [3, 4, 1, 2], "two at once do not swap");
-        assert_eq!(step(1500, &[3, 4]).0, [3, 4, 1, 2]);
-        assert_eq!(step(1600, &[4]).0, [4, 3, 1, 2]);
-        step(1700, &[1]);
-        assert_eq!(step(2000, &[1]).0, [1, 4, 3, 2], "the least recently heard is last");
+        step(3000, &[4, 3]);
+        assert_eq!(step(3300, &[4, 3]).0, [3, 4, 1, 2], "two at once do not swap");
+        assert_eq!(step(5000, &[3, 4]), (vec![3, 4, 1, 2], None));
+        assert_eq!(step(5100, &[4]).0, [4, 3, 1, 2]);
+        step(7000, &[1]);
+        assert_eq!(step(7300, &[1]).0, [1, 4, 3, 2], "the least recently heard is last");
+    }
+
+    #[test]
+    fn an_order_holds_for_a_while_whatever_is_said() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut speakers = Speakers::default();
+        (1..=3).for_each(|n| speakers.join(p(n)));
+        let mut orders = Vec::new();
+        // Three people, a word each, half a second long, for a minute.
+        for n in 0..120 {
+            speakers.handle_levels(at(n * 500), &[(p(1 + n % 3), 30)]);
+            for ms in [0, 300, 400] {
+                let now = at(n * 500 + ms);
+                if speakers.reorder(now) {
+                    orders.push((now, speakers.order().to_vec()));
+                }
+                assert!(!speakers.reorder(now), "a second call does nothing");
+            }
+        }
+        assert!((30..=41).contains(&orders.len()), "{}", orders.len());
+        // The first words of each are told at once, and move nobody.
+        let moves: Vec<_> = orders.windows(2).filter(|w| w[0].1 != w[1].1).map(|w| (w[1].0, &w[1].1)).collect();
+        assert!(moves.windows(2).all(|w| w[1].0.duration_since(w[0].0) >= DWELL));
+        // What comes to hold is what is true then: who spoke last is first.
+        speakers.handle_levels(at(60_000), &[(p(2), 30)]);
+        speakers.reorder(at(60_300));
+        speakers.handle_levels(at(60_400), &[]);
+        let due = speakers.next_reorder(at(60_400));
+        speakers.reorder(due.unwrap_or(at(60_400)));
+        assert_eq!(speakers.order()[0], p(2));
+        assert_eq!(speakers.next_reorder(at(70_000)), None);
     }
 
     #[test]

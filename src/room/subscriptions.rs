@@ -1,24 +1,19 @@
-//! Who gets what: brings slots, `slots.need`, `track.state` and `publish.layers` in line with the room, once after each input.
-use super::api::HttpKind;
-use super::membership::{binding, track_state};
-use super::messages::{Event, SlotsNeed, Source, TrackStateKind, Why};
+//! Who gets what: brings slots, `slots.need` and `publish.layers` in line with the room, once after each input.
+use super::api::{HttpKind, Output};
+use super::membership::binding;
+use super::messages::{Event, SlotsNeed, Source, Why};
 use super::participant::{Origin, Participant, Track};
 use super::slots::{self, Bound, Candidate, Ranking, Rebind, Want, Wanted};
 use super::timers::Timer;
-use super::{At, Room, UNWATCHED};
+use super::{At, Room};
 use crate::engine::Command;
-use crate::engine::api::{SlotState, Wish};
+use crate::engine::api::Wish;
 use crate::ids::{ParticipantId, TrackId};
 use crate::rtp::Kind;
+use std::time::Duration;
 
-/// Why the watchers of a track are looked at.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rewatch {
-    /// Their engine must be told again what their slots show.
-    Again,
-    /// What they are told of the track may have changed.
-    State,
-}
+/// How long a track that is asked for again may take to come before anybody is told that it does not.
+const WAKING: Duration = Duration::from_secs(3);
 
 impl Room {
     /// Does what follows from an input. A second call does nothing.
@@ -28,12 +23,13 @@ impl Room {
             self.reconcile(id);
         }
         for (id, track) in std::mem::take(&mut self.stale.states) {
-            self.tell_state(id, track);
+            self.tell_state(at, id, track);
         }
         for track in std::mem::take(&mut self.stale.watched) {
             self.review_layers(at, track);
         }
         self.review_count(at);
+        self.review_quality(at);
     }
 
     /// Brings the ranking up to date, if it is not. Another ranking concerns everybody, unless it differs only where
@@ -93,7 +89,7 @@ impl Room {
             let of_kind = || tracks.iter().filter(move |t| t.kind == kind);
             let first = |source: &Source| of_kind().find(|t| t.source == *source);
             let track = sources.iter().find_map(first).or_else(|| of_kind().next());
-            track.map(|t| Want { candidate: t.candidate(), why: Why::Stage }).into_iter().collect()
+            track.map(|t| staged(kind, t.candidate())).into_iter().collect()
         };
         Wanted {
             audio: pick(Kind::Audio, [Source::ScreenAudio, Source::Microphone]),
@@ -132,31 +128,35 @@ impl Room {
             return;
         }
         let changes = if agrees { Vec::new() } else { slots::reconcile(&subscriber.slots, &wanted) };
-        let mut touched: Vec<TrackId> = Vec::new();
         if let Some(wish) = &subscriber.wish {
-            touched.extend(wish.tracks.keys().filter(|t| self.tracks.contains_key(t)));
+            let listed = wish.tracks.keys().filter(|t| self.tracks.contains_key(t));
+            self.stale.states.extend(listed.map(|track| (id, *track)));
         }
         for change in changes {
-            touched.extend(self.rebind(id, change));
+            self.rebind(id, change);
         }
-        for track in touched {
-            self.tell_state(id, track);
+        self.look_again(id, &wanted);
+    }
+
+    /// Tells the engine how slots are looked at whose tracks stay.
+    fn look_again(&mut self, id: ParticipantId, wanted: &Wanted) {
+        let Some(subscriber) = self.participants.get_mut(&id).map(|p| &mut p.subscriber) else { return };
+        let Some(peer) = subscriber.link.peer else { return };
+        for (mid, track, wish) in slots::look_again(&mut subscriber.slots, wanted) {
+            self.out.push_back(Output::Engine(Command::Bind { peer, mid, track: Some(track), wish }));
         }
     }
 
-    /// Empties or fills one slot. The tracks concerned.
-    fn rebind(&mut self, id: ParticipantId, change: Rebind) -> [TrackId; 2] {
-        let Some(subscriber) = self.participants.get_mut(&id).map(|p| &mut p.subscriber) else {
-            return [TrackId(0); 2];
-        };
-        let Some(peer) = subscriber.link.peer else { return [TrackId(0); 2] };
+    /// Empties or fills one slot.
+    fn rebind(&mut self, id: ParticipantId, change: Rebind) {
+        let Some(subscriber) = self.participants.get_mut(&id).map(|p| &mut p.subscriber) else { return };
+        let Some(peer) = subscriber.link.peer else { return };
         let follows_view = subscriber.wish.is_some();
-        let Some(slot) = subscriber.slots.slot_mut(change.kind, change.number) else { return [TrackId(0); 2] };
-        let new = change.want.map(|w| Bound { candidate: w.candidate, why: w.why, state: SlotState::Waiting });
-        let old = std::mem::replace(&mut slot.bound, new).map(|b| b.candidate.track);
-        let (mid, track) = (slot.mid.clone(), new.map(|b| b.candidate.track));
-        let why = match (new, old) {
-            (Some(bound), _) => bound.why,
+        let Some(slot) = subscriber.slots.slot_mut(change.kind, change.number) else { return };
+        let old = std::mem::replace(&mut slot.bound, change.want.map(Bound::new)).map(|b| b.candidate.track);
+        let (mid, track) = (slot.mid.clone(), slot.track());
+        let why = match (change.want, old) {
+            (Some(want), _) => want.why,
             (None, Some(old)) if !self.tracks.contains_key(&old) => Why::Unpublished,
             (None, _) if follows_view => Why::View,
             (None, _) => Why::LastN,
@@ -168,10 +168,10 @@ impl Room {
             track.watchers.insert(id);
             self.stale.watched.insert(track.id);
         }
+        self.stale.states.extend([old, track].into_iter().flatten().map(|track| (id, track)));
         let event = Event::SlotBind(binding(mid.as_str(), track, why));
-        self.command(Command::Bind { peer, mid, track, wish: Wish::default() });
+        self.command(Command::Bind { peer, mid, track, wish: change.want.map_or(Wish::default(), |w| w.wish) });
         self.tell(id, &event);
-        [old.or(track), track.or(old)].map(|t| t.unwrap_or(TrackId(0)))
     }
 
     pub(super) fn unwatch(&mut self, track: TrackId, watcher: ParticipantId) {
@@ -212,10 +212,7 @@ impl Room {
             participant.subscriber.need = need;
         }
         for want in wanted.video {
-            let track = want.candidate.track;
-            if self.wake(track) {
-                self.timers.arm(Timer::Unwatched(track), at.now + UNWATCHED);
-            }
+            self.ask_publisher(at, want.candidate.track, |track| track.demand.expect(at.now));
         }
     }
 
@@ -229,113 +226,64 @@ impl Room {
 
     /// A `view` came: what is told of any track may change, also where its slot does not.
     pub(super) fn view_changed(&mut self, id: ParticipantId) {
-        self.reconcile(id);
-        let said = self.participants.get(&id).map(|p| p.subscriber.states.keys().copied().collect::<Vec<_>>());
-        for track in said.unwrap_or_default() {
-            self.tell_state(id, track);
-        }
+        self.stale.subscribers.insert(id);
+        self.states_due(id);
     }
 
-    /// What is told of a track to everybody whose slots show it.
-    pub(super) fn review_watchers(&mut self, track: TrackId) {
-        self.rewatch(track, Rewatch::State);
-    }
-
-    pub(super) fn rewatch(&mut self, id: TrackId, what: Rewatch) {
+    /// The engine has forgotten a track: everybody whose slots show it binds it again.
+    pub(super) fn bind_watchers(&mut self, id: TrackId) {
         for watcher in self.tracks.get(&id).map(|t| t.watchers.clone()).unwrap_or_default() {
-            if what == Rewatch::Again {
-                self.bind_again(watcher, id);
-            }
-            self.tell_state(watcher, id);
+            self.bind_again(watcher, id);
         }
+        self.review_watchers(id);
     }
 
     fn bind_again(&mut self, watcher: ParticipantId, track: TrackId) {
         let Some(subscriber) = self.participants.get_mut(&watcher).map(|p| &mut p.subscriber) else { return };
         let Some(peer) = subscriber.link.peer else { return };
-        let mut slots = subscriber.slots.iter_mut();
-        let Some(slot) = slots.find(|s| s.bound.is_some_and(|b| b.candidate.track == track)) else { return };
-        if let Some(bound) = &mut slot.bound {
-            bound.state = SlotState::Waiting;
-        }
-        let mid = slot.mid.clone();
-        drop(slots);
-        self.command(Command::Bind { peer, mid, track: Some(track), wish: Wish::default() });
+        let Some(slot) = subscriber.slots.iter_mut().find(|s| s.track() == Some(track)) else { return };
+        let Some(bound) = &mut slot.bound else { return };
+        bound.wait();
+        let (mid, wish) = (slot.mid.clone(), bound.wish);
+        self.out.push_back(Output::Engine(Command::Bind { peer, mid, track: Some(track), wish }));
     }
 
-    /// Says what a participant gets of a track, when that is news.
-    pub(super) fn tell_state(&mut self, id: ParticipantId, track: TrackId) {
-        let Some(participant) = self.participants.get_mut(&id).filter(|p| p.session().is_some()) else { return };
-        let states = &mut participant.subscriber.states;
-        let Some(record) = self.tracks.get(&track) else {
-            states.remove(&track);
-            return;
-        };
-        let said = states.get(&track).copied();
-        let Some(now) = state(participant, record, said).filter(|now| Some(*now) != said) else { return };
-        participant.subscriber.states.insert(track, now);
-        self.tell(id, &Event::TrackState(track_state(track, now.0, now.1)));
-    }
-
-    /// Has a publisher stop what nobody watches, after a while, and send it again at once when somebody does.
+    /// What is of use of a track may have changed: has its publisher send more at once, and less after a while.
     fn review_layers(&mut self, at: At, id: TrackId) {
-        let Some(track) = self.tracks.get_mut(&id).filter(|t| !t.rids.is_empty()) else { return };
-        if track.watchers.is_empty() {
-            if !track.unwanted {
-                self.timers.arm_by(Timer::Unwatched(id), at.now + UNWATCHED);
-            }
+        self.ask_publisher(at, id, |track| track.demand.review(at.now, !track.watchers.is_empty()));
+    }
+
+    /// Tells a publisher what is asked of it from now on, if `change` says that it is something else.
+    fn ask_publisher(&mut self, at: At, id: TrackId, change: impl FnOnce(&mut Track) -> bool) {
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        let was_active = track.demand.is_active();
+        let changed = change(track);
+        match track.demand.next_review() {
+            Some(due) => self.timers.arm(Timer::Unwatched(id), due),
+            None => self.timers.disarm(Timer::Unwatched(id)),
+        }
+        if !changed {
             return;
         }
-        self.timers.disarm(Timer::Unwatched(id));
-        self.wake(id);
-    }
-
-    /// Has a publisher send again what it was told not to send. Whether it had been.
-    fn wake(&mut self, id: TrackId) -> bool {
-        let Some(track) = self.tracks.get_mut(&id).filter(|t| t.unwanted) else { return false };
-        track.unwanted = false;
+        if !was_active {
+            track.waking_until = Some(at.now + WAKING);
+            self.timers.arm(Timer::Waking(id), at.now + WAKING);
+        }
         let (owner, event) = (track.owner, Event::PublishLayers(track.layers()));
         self.tell(owner, &event);
-        true
     }
 
-    /// Nobody has watched a track for a while.
-    pub(super) fn unwatched(&mut self, id: TrackId) {
-        let Some(track) = self.tracks.get_mut(&id).filter(|t| t.watchers.is_empty() && !t.unwanted) else { return };
-        track.unwanted = true;
-        let (owner, event) = (track.owner, Event::PublishLayers(track.layers()));
-        self.tell(owner, &event);
+    /// A publisher that was asked to send a track again has had its time.
+    pub(super) fn awake(&mut self, id: TrackId) {
+        if let Some(track) = self.tracks.get_mut(&id) {
+            track.waking_until = None;
+            self.timers.disarm(Timer::Waking(id));
+            self.review_watchers(id);
+        }
     }
 }
 
-/// What to tell of a track. None when there is nothing to say (yet). `said` is what was told last.
-fn state(
-    participant: &Participant,
-    track: &Track,
-    said: Option<(TrackStateKind, Why)>,
-) -> Option<(TrackStateKind, Why)> {
-    use TrackStateKind::{Live, Paused, Unavailable};
-    let subscriber = &participant.subscriber;
-    if track.owner == participant.id {
-        return None;
-    }
-    let wish = subscriber.wish.as_ref().map(|w| w.tracks.get(&track.id));
-    let Some(bound) = subscriber.slots.bound_to(track.id) else {
-        let listed = matches!(wish, Some(Some(_)));
-        let why = match wish {
-            Some(Some(wish)) if !wish.paused => Why::LastN,
-            Some(_) => Why::View,
-            None => Why::LastN,
-        };
-        return (listed || said.is_some()).then_some((Paused, why));
-    };
-    match bound.state {
-        _ if track.muted => Some((Paused, Why::Muted)),
-        SlotState::NoCodec => Some((Unavailable, Why::Codec)),
-        _ if track.stalled => Some((Paused, Why::Publisher)),
-        SlotState::Live => Some((Live, bound.why)),
-        SlotState::Paused => Some((Paused, Why::Bandwidth)),
-        // A moment without packets after a change is no news; after another state it is.
-        SlotState::Waiting => said.map(|_| (Paused, Why::Publisher)),
-    }
+/// The one picture or sound of a WHEP viewer.
+fn staged(kind: Kind, candidate: Candidate) -> Want {
+    Want { candidate, why: Why::Stage, wish: slots::look(kind, &candidate, true) }
 }

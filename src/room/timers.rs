@@ -10,16 +10,22 @@ use std::time::Instant;
 pub(super) enum Timer {
     /// Heartbeat, grace, expiry: whatever of a participant comes first.
     Participant(ParticipantId),
-    /// A `stats` request has waited long enough.
-    Stats(u64),
-    /// Nobody watches a track.
+    /// What was asked of the engine has waited long enough.
+    Query(u64),
+    /// Nobody has had a use for something of a track for a while.
     Unwatched(TrackId),
+    /// A publisher was asked to send a track again.
+    Waking(TrackId),
+    /// Details of what a participant gets may be told again.
+    States(ParticipantId),
     /// Somebody may have spoken for long enough to count.
     Speakers,
     /// Who speaks, and how loud, may be told again.
     Levels,
     /// How many there are may be told again.
     Count,
+    /// How well connections do may be told again.
+    Quality,
 }
 
 /// At most one deadline for each timer.
@@ -85,14 +91,14 @@ mod tests {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let mut timers = Timers::default();
-        timers.arm(Timer::Stats(1), at(5));
+        timers.arm(Timer::Query(1), at(5));
         timers.arm(Timer::Speakers, at(3));
         timers.arm_by(Timer::Speakers, at(4));
         assert_eq!(timers.next(), Some(at(3)));
         timers.arm(Timer::Speakers, at(9));
         assert_eq!(timers.next(), Some(at(5)), "a moved deadline is forgotten");
         assert_eq!(timers.pop_due(at(4)), None);
-        assert_eq!(timers.pop_due(at(9)), Some(Timer::Stats(1)));
+        assert_eq!(timers.pop_due(at(9)), Some(Timer::Query(1)));
         assert_eq!(timers.pop_due(at(9)), Some(Timer::Speakers));
         assert_eq!(timers.pop_due(at(99)), None);
         assert_eq!(timers.next(), None);

@@ -4,13 +4,16 @@
 //! Across a change of source a decoder needs: the packet with the new source's template structure first (a keyframe's first
 //! packet), and a frame number that goes on increasing modulo 2^16 ([`set_frame_number`]). Differences between frames are
 //! relative, and a new structure replaces the old one with its template ids, so nothing else needs rewriting.
-use super::codec::FrameInfo;
+use super::codec::{FrameInfo, Switching};
+use super::layer::{LayerId, LayerSet};
 use super::{Malformed, read};
 
 const MAX_TEMPLATES: usize = 64;
 const MAX_TARGETS: usize = 32;
 const MAX_SPATIAL: u8 = 3;
 const MAX_TEMPORAL: u8 = 7;
+/// Limits in a [`LayerSet`].
+const LIMITS: usize = 16;
 /// A structure of a frame up to this far behind the current one's came late, by retransmission. Farther behind, the sender has
 /// begun to count anew.
 const LATE_FRAMES: u16 = 1000;
@@ -43,8 +46,18 @@ pub struct DependencyDescriptor {
     pub active_targets: Option<u32>,
     target_count: u8,
     indications: u64,
-    /// What the frame is to the decode target whose highest layer it belongs to.
-    own_target: Option<Indication>,
+    meaning: Meaning,
+    top_spatial: u8,
+}
+
+/// What a frame is to receivers that follow the stream up to some layer: each gets the best decode target within its limit that is
+/// active.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Meaning {
+    absent: LayerSet,
+    switch: LayerSet,
+    /// It refers to other frames.
+    refers: bool,
 }
 
 impl DependencyDescriptor {
@@ -55,18 +68,27 @@ impl DependencyDescriptor {
 
     /// `described` is what the payload says; the descriptor knows better.
     pub(super) fn describe(&self, described: FrameInfo) -> FrameInfo {
-        let needed = self.indications().any(|i| matches!(i, Indication::Switch | Indication::Required));
-        FrameInfo {
+        let frame = FrameInfo {
             keyframe: self.has_structure && self.frame_start,
             idr_without_parameters: false,
             frame_start: self.frame_start,
             frame_end: self.frame_end,
+            frame_number: Some(self.frame_number),
+            top_spatial: self.top_spatial,
+            ..described
+        };
+        if self.template_unknown {
+            return frame;
+        }
+        let needed = self.indications().any(|i| matches!(i, Indication::Switch | Indication::Required));
+        let Meaning { absent, switch, refers } = self.meaning;
+        FrameInfo {
             spatial: self.spatial,
             temporal: self.temporal,
-            switching_point: self.own_target == Some(Indication::Switch) || self.temporal == 0,
-            discardable: self.target_count > 0 && !needed,
-            frame_number: Some(self.frame_number),
-            ..described
+            absent,
+            switching: if refers { Switching::To(switch) } else { Switching::Fresh(switch) },
+            discardable: !needed,
+            ..frame
         }
     }
 }
@@ -97,6 +119,12 @@ struct Structure {
     targets: [(u8, u8); MAX_TARGETS],
     resolutions: [(u16, u16); MAX_SPATIAL as usize + 1],
     resolution_count: u8,
+    /// The decode targets that the sender makes, one bit each, and the frame that said so.
+    active: u32,
+    active_since: u16,
+    /// The decode target for each limit, in the order of [`LayerSet::of`], and the highest spatial layer of all of them.
+    by_limit: [u8; LIMITS],
+    top_spatial: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,10 +133,13 @@ struct Template {
     temporal: u8,
     /// Two bits for each decode target.
     indications: u64,
+    refers: bool,
+    /// By the active decode targets.
+    meaning: Meaning,
 }
 
 impl Structures {
-    /// Reads an extension value. A structure in it replaces the one kept, unless it comes late; on an error nothing changes.
+    /// Reads an extension value. A structure in it replaces the one kept, unless it comes late; on an error that one stays.
     /// Allocates only for the first structure of a stream.
     pub fn parse(&mut self, value: &[u8]) -> Result<DependencyDescriptor, Malformed> {
         let mut bits = Bits { bytes: value, at: 0 };
@@ -136,14 +167,18 @@ impl Structures {
             active_targets: None,
             target_count: 0,
             indications: 0,
-            own_target: None,
+            meaning: Meaning::default(),
+            top_spatial: 0,
         };
-        if let Some(structure) = received.as_ref().or(self.current.as_deref()) {
+        let mut received = received;
+        if let Some(structure) = received.as_mut().or(self.current.as_deref_mut()) {
             if has_structure {
-                descriptor.active_targets = Some(u32::MAX >> (MAX_TARGETS as u32 - u32::from(structure.target_count)));
+                descriptor.active_targets = Some(structure.active);
             }
             if has_active {
-                descriptor.active_targets = Some(bits.u(u32::from(structure.target_count))? as u32);
+                let active = bits.u(u32::from(structure.target_count))? as u32;
+                descriptor.active_targets = Some(active);
+                structure.set_active(active, frame_number);
             }
             let custom = Custom { dtis: custom_dtis, fdiffs: custom_fdiffs, chains: custom_chains };
             structure.define(&mut descriptor, template_id, custom, &mut bits)?;
@@ -171,6 +206,13 @@ impl Structures {
     pub fn targets(&self) -> &[(u8, u8)] {
         self.current.as_deref().map_or(&[], |s| &s.targets[..usize::from(s.target_count)])
     }
+
+    /// The decode targets that the sender makes at present, by their highest layers. Empty before the first structure.
+    pub fn active_layers(&self) -> impl Iterator<Item = LayerId> + '_ {
+        let active = self.current.as_deref().map_or(0, |s| s.active);
+        let targets = self.targets().iter().enumerate().filter(move |(at, _)| active >> at & 1 != 0);
+        targets.map(|(_, &(spatial, temporal))| LayerId { spatial, temporal })
+    }
 }
 
 /// Which of the template's values a frame replaces.
@@ -194,12 +236,17 @@ impl Structure {
             targets: [(0, 0); MAX_TARGETS],
             resolutions: [(0, 0); MAX_SPATIAL as usize + 1],
             resolution_count: 0,
+            active: 0,
+            active_since: frame_number,
+            by_limit: [0; LIMITS],
+            top_spatial: 0,
         };
         let max_spatial = s.parse_layers(bits)?;
         s.parse_indications(bits)?;
-        for _ in 0..s.template_count {
+        for template in &mut s.templates[..usize::from(s.template_count)] {
             while bits.flag()? {
                 bits.u(4)?;
+                template.refers = true;
             }
         }
         s.parse_chains(bits)?;
@@ -209,7 +256,41 @@ impl Structure {
             }
             s.resolution_count = max_spatial + 1;
         }
+        s.active = u32::MAX >> (MAX_TARGETS as u32 - u32::from(s.target_count));
+        s.explain_templates();
         Ok(s)
+    }
+
+    /// A frame says which decode targets are made from now on. One that came late says nothing new.
+    fn set_active(&mut self, active: u32, frame_number: u16) {
+        if (1..=LATE_FRAMES).contains(&self.active_since.wrapping_sub(frame_number)) {
+            return;
+        }
+        self.active_since = frame_number;
+        if active != self.active {
+            self.active = active;
+            self.explain_templates();
+        }
+    }
+
+    /// Which limit gets which target, and what the templates are to each limit.
+    fn explain_templates(&mut self) {
+        let targets = &self.targets[..usize::from(self.target_count)];
+        let made = |at: usize| self.active == 0 || self.active >> at & 1 != 0;
+        let candidates = || targets.iter().enumerate().filter(|(at, _)| made(*at)).map(|(at, &target)| (target, at));
+        let lowest = candidates().min().map_or(0, |(_, at)| at);
+        for (limit, slot) in LayerSet::limits().zip(&mut self.by_limit) {
+            let within = |((spatial, temporal), _): &((u8, u8), usize)| {
+                limit.includes(LayerId { spatial: *spatial, temporal: *temporal })
+            };
+            let best = candidates().filter(within).max_by_key(|(target, _)| *target);
+            *slot = best.map_or(lowest, |(_, at)| at) as u8;
+        }
+        self.top_spatial = candidates().map(|((spatial, _), _)| spatial).max().unwrap_or(0);
+        let by_limit = self.by_limit;
+        for template in &mut self.templates[..usize::from(self.template_count)] {
+            template.meaning = Meaning::of(template.indications, &by_limit, template.refers);
+        }
     }
 
     fn came_late(&self, current: &Self) -> bool {
@@ -271,6 +352,7 @@ impl Structure {
         bits: &mut Bits<'_>,
     ) -> Result<(), Malformed> {
         let index = usize::from((template_id + MAX_TEMPLATES as u8 - self.id_offset) % MAX_TEMPLATES as u8);
+        descriptor.top_spatial = self.top_spatial;
         let Some(template) = self.templates[..usize::from(self.template_count)].get(index) else { return Ok(()) };
         descriptor.template_unknown = false;
         descriptor.spatial = template.spatial;
@@ -278,15 +360,19 @@ impl Structure {
         descriptor.target_count = self.target_count;
         descriptor.indications =
             if custom.dtis { parse_indications(bits, self.target_count)? } else { template.indications };
-        let own = (template.spatial, template.temporal);
-        let target = self.targets[..usize::from(self.target_count)].iter().position(|&target| target == own);
-        descriptor.own_target = target.map(|t| indication(descriptor.indications, t));
+        descriptor.meaning = if custom.dtis {
+            Meaning::of(descriptor.indications, &self.by_limit, template.refers)
+        } else {
+            template.meaning
+        };
         if custom.fdiffs {
+            descriptor.meaning.refers = false;
             loop {
                 match bits.u(2)? as u32 {
                     0 => break,
                     nibbles => drop(bits.u(4 * nibbles)?),
                 }
+                descriptor.meaning.refers = true;
             }
         }
         if custom.chains {
@@ -295,6 +381,16 @@ impl Structure {
             }
         }
         Ok(())
+    }
+}
+
+impl Meaning {
+    fn of(indications: u64, by_limit: &[u8; LIMITS], refers: bool) -> Self {
+        let those = |wanted| {
+            let mut targets = by_limit.iter();
+            LayerSet::of(|_| targets.next().is_some_and(|t| indication(indications, usize::from(*t)) == wanted))
+        };
+        Self { absent: those(Indication::NotPresent), switch: those(Indication::Switch), refers }
     }
 }
 
@@ -407,19 +503,21 @@ mod tests {
         assert_eq!(structures.targets(), [(0, 0), (0, 1), (0, 2)]);
         assert_eq!((structures.resolution(0), structures.resolution(1)), (Some((1280, 720)), None));
         let info = key.describe(FrameInfo::default());
-        assert!(info.keyframe && info.switching_point && !info.discardable);
+        assert!(info.keyframe && !info.discardable);
+        assert_eq!((info.absent, info.switching), (LayerSet::NONE, Switching::Fresh(LayerSet::ALL)));
 
-        // (template, temporal, switching point, discardable)
-        for (template, temporal, switching_point, discardable) in
-            [(5, 0, true, false), (6, 1, true, false), (7, 2, false, true), (8, 2, true, false)]
+        // (template, temporal, least limit it may be followed up to from here on, discardable)
+        let from = |temporal| LayerSet::of(|limit| limit.temporal >= temporal);
+        let only = |temporal| LayerSet::of(|limit| limit.temporal == temporal);
+        for (template, temporal, switch, discardable) in
+            [(5, 0, from(0), false), (6, 1, only(1), false), (7, 2, from(9), true), (8, 2, from(2), false)]
         {
             let value = Writer::default().mandatory(true, true, template, 7).bytes();
             let info = structures.parse(&value).unwrap().describe(FrameInfo::default());
             assert!(!info.keyframe && info.frame_end && info.frame_number == Some(7));
-            assert_eq!(
-                (info.temporal, info.switching_point, info.discardable),
-                (temporal, switching_point, discardable)
-            );
+            let switching = if template == 5 { Switching::Fresh(switch) } else { Switching::To(switch) };
+            assert_eq!((info.temporal, info.switching, info.discardable), (temporal, switching, discardable));
+            assert_eq!(info.absent, LayerSet::of(|limit| limit.temporal < temporal));
         }
         let unknown = structures.parse(&Writer::default().mandatory(true, true, 9, 7).bytes()).unwrap();
         assert!(unknown.template_unknown);

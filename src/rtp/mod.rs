@@ -12,6 +12,7 @@ pub mod receiver;
 pub mod rtcp;
 pub mod seq;
 pub mod twcc;
+pub mod vla;
 
 pub use codec::{Codec, FrameInfo, Kind};
 pub use extension::{Extension, ExtensionMap};

@@ -53,8 +53,8 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one address: of IPv6 the network of a site (RFC 4291 section 2.5.4), for its hosts choose the rest.
-fn key(address: IpAddr) -> Option<IpAddr> {
+/// What counts as one address, loopback apart: of IPv6 the network of a site (RFC 4291 section 2.5.4), for its hosts choose the rest.
+pub(super) fn key(address: IpAddr) -> Option<IpAddr> {
     let address = address.to_canonical();
     match address {
         _ if address.is_loopback() => None,

@@ -1,7 +1,10 @@
 //! Who may come in: JSON Web Tokens signed with HS256 (RFC 7519), or anybody where rooms are open.
 use super::names::{RoomName, person_name};
+use super::problem::Problem;
 use crate::room::api::{Claims, Grants};
 use crate::room::messages::{ApiError, ErrorCode};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -21,6 +24,12 @@ impl Secret {
 
     fn bytes(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+
+    /// Whether this is it: compared in a time that does not depend on where the difference is.
+    pub fn is(&self, given: &str) -> bool {
+        let difference = self.bytes().iter().zip(given.as_bytes()).fold(0, |d, (a, b)| d | (a ^ b));
+        self.bytes().len() == given.len() && std::hint::black_box(difference) == 0
     }
 }
 
@@ -153,6 +162,16 @@ fn verify(secret: &Secret, token: &str, wall_ms: u64) -> Result<TokenClaims, Api
             Err(unauthorized(format!("the token is not valid yet, but in {}", span(nbf - now))))
         }
         _ => Ok(claims),
+    }
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750 section 2.1).
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|v| v.split_once(' ')).filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+    match token {
+        Some((_, token)) => Ok(Some(token.trim())),
+        None => Err(Problem::unauthorized("Authorization has to be `Bearer` and a token", true)),
     }
 }
 

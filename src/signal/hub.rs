@@ -11,7 +11,7 @@ use crate::engine::{Command, Event};
 use crate::ids::{RoomId, ShardId};
 use crate::room::Room;
 use crate::room::api::{HttpId, HttpRequest, HttpResponse, Input, Output, SocketId};
-use crate::room::messages::{ApiError, ErrorCode};
+use crate::room::messages::{ApiError, ErrorCode, RoomEntry};
 use crate::room::shards::Router;
 use rustc_hash::FxHashMap;
 use std::collections::HashMap;
@@ -194,6 +194,16 @@ impl Hub {
         (rooms.by_name.len(), rooms.by_name.values().map(|e| e.participants.load(Relaxed)).sum())
     }
 
+    /// Each room, by name.
+    pub fn list(&self) -> Vec<RoomEntry> {
+        let rooms = self.0.lock();
+        let entry = |e: &Arc<Entry>| RoomEntry { room: e.name.to_string(), participants: e.participants.load(Relaxed) };
+        let mut list: Vec<RoomEntry> = rooms.by_name.values().map(entry).collect();
+        drop(rooms);
+        list.sort_unstable();
+        list
+    }
+
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Relaxed)
     }
@@ -331,7 +341,7 @@ impl RoomLink {
         self.0.letters.send(letter).await.is_ok()
     }
 
-    /// Asks the room for the answer to a WHIP or WHEP request. None if the room ended without one.
+    /// Asks the room for the answer to a WHIP or WHEP request, or an operator's. None if the room ended without one.
     pub async fn http(&self, hub: &Hub, request: HttpRequest) -> Option<HttpResponse> {
         let (reply, answer) = oneshot::channel();
         self.send(Letter::Http { http: HttpId(hub.0.next_id()), request, reply }).await;

@@ -1,8 +1,9 @@
 //! Signalling over HTTP: the room socket, WHIP and WHEP, the pages, and what operators look at.
 //!
-//! `socket` and `whip` are the doors; each checks who comes (`auth`) and hands letters to a room (`hub`). `driver` is the
+//! `socket`, `whip` and `admin` are the doors; each checks who comes (`auth`) and hands letters to a room (`hub`). `driver` is the
 //! task around one room.
 mod addresses;
+mod admin;
 mod assets;
 pub mod auth;
 mod clock;
@@ -28,7 +29,8 @@ pub use socket::SUBPROTOCOL;
 use crate::metrics::ShardMetrics;
 use crate::room::api::HttpKind;
 use addresses::Addresses;
-use auth::Access;
+use admin::Guesses;
+use auth::{Access, Secret};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::{Method, StatusCode};
@@ -51,6 +53,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub access: Access,
+    /// Whoever has it may look at everything. None: nobody may.
+    pub admin: Option<Secret>,
     pub cors: Origins,
     pub ice_servers: Vec<IceServer>,
     pub limits: Limits,
@@ -110,6 +114,7 @@ pub struct Signal {
     settings: Arc<Settings>,
     hub: Hub,
     addresses: Arc<Addresses>,
+    guesses: Arc<Guesses>,
     shards: Arc<[Arc<ShardMetrics>]>,
 }
 
@@ -117,7 +122,7 @@ impl Signal {
     /// `shards`: the counters of the media shards, for `/metrics`.
     pub fn new(settings: Settings, hub: Hub, shards: Vec<Arc<ShardMetrics>>) -> Self {
         let addresses = Arc::new(Addresses::new(settings.limits.sockets_per_address));
-        Self { settings: Arc::new(settings), hub, addresses, shards: shards.into() }
+        Self { settings: Arc::new(settings), hub, addresses, guesses: Arc::default(), shards: shards.into() }
     }
 
     /// Serves HTTP until `stop` becomes true.
@@ -143,6 +148,7 @@ impl Signal {
             .route("/v1/room", get(socket::upgrade))
             .merge(whip::routes(HttpKind::Whip))
             .merge(whip::routes(HttpKind::Whep))
+            .merge(admin::routes())
             .route("/v1/schema.json", get(schema))
             .route("/v1/{*rest}", any(unknown))
             .route("/healthz", get(healthz))

@@ -92,6 +92,7 @@ impl Puppet {
                 self.resources -= 1;
                 HttpResponse::Done
             }
+            HttpRequest::Inspect(what) => HttpResponse::Shown(json!({"asked": format!("{what:?}")}).to_string()),
         }
     }
 }
@@ -164,7 +165,7 @@ fn settings(access: Access) -> Settings {
         outbox: OutboxLimits { messages: 256, bytes: 1 << 20 },
     };
     let ice_servers = vec![IceServer { urls: vec!["stun:stun.example.org".into()], username: None, credential: None }];
-    Settings { access, cors: Origins::Any, ice_servers, limits }
+    Settings { access, admin: None, cors: Origins::Any, ice_servers, limits }
 }
 
 const OPEN: Access = Access { secret: None, open: true };
@@ -537,6 +538,43 @@ async fn whip_with_tokens() {
     let watched = post("/v1/whep/a/ada", Some(token("a", None, 60))).await;
     assert_eq!(watched.headers()["location"], "/v1/whep/a/resource/f00d");
     assert!(watched.text().await.unwrap().ends_with("of Some(\"ada\")"));
+}
+
+#[tokio::test]
+async fn operators_look_with_their_own_token_only() {
+    let rooms = "/v1/admin/rooms";
+    let closed_door = start(settings(OPEN)).await;
+    let off = get(&closed_door, rooms).await;
+    assert_eq!(off.status(), 403);
+    assert!(off.text().await.unwrap().contains("--admin-token"), "it says how to switch it on");
+    let admin = Secret::try_from("operators only, please").ok();
+    let server = start(Settings { admin, ..settings(closed()) }).await;
+    let ask = async |path: &str, token: Option<&str>| {
+        let request = request(&server, HttpMethod::GET, path);
+        token.into_iter().fold(request, |r, token| r.bearer_auth(token)).send().await.unwrap()
+    };
+    let mut client = Client::connect(&server).await;
+    let hello = json!({"id": 1, "type": "hello", "data": {"token": token("größe", Some("ada"), 60)}});
+    assert_eq!(client.ask(hello).await["ok"], true);
+    let guest = token("größe", Some("ada"), 60);
+    for wrong in [None, Some("operators only, pleasf"), Some("0123456789abcdef"), Some(guest.as_str())] {
+        for path in [rooms, "/v1/admin/rooms/gr%C3%B6%C3%9Fe", "/v1/admin/rooms/none/participants/x/decisions"] {
+            assert_eq!(ask(path, wrong).await.status(), 401, "{path} {wrong:?}");
+        }
+    }
+    let right = Some("operators only, please");
+    let list = ask(rooms, right).await;
+    assert_eq!(list.headers()["cache-control"], "no-store");
+    assert_eq!(list.json::<Value>().await.unwrap(), json!({"rooms": [{"room": "größe", "participants": 1}]}));
+    let room = ask("/v1/admin/rooms/gr%C3%B6%C3%9Fe", right).await;
+    assert_eq!(room.headers()["content-type"], "application/json");
+    assert_eq!(room.json::<Value>().await.unwrap(), json!({"asked": "Room"}));
+    let decisions = ask("/v1/admin/rooms/gr%C3%B6%C3%9Fe/participants/Ada%20B/decisions", right).await;
+    assert_eq!(decisions.json::<Value>().await.unwrap(), json!({"asked": "Decisions { participant: \"Ada B\" }"}));
+    for (path, status) in [("/v1/admin/rooms/none", 404), ("/v1/admin/rooms/a%20b", 404), ("/v1/admin/nothing", 404)] {
+        assert_eq!(ask(path, right).await.status(), status, "{path}");
+    }
+    assert_eq!(request(&server, HttpMethod::POST, rooms).send().await.unwrap().status(), 405);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! `POST /v1/whip/{room}[/{participant}]` publishes, under that name; `POST /v1/whep/{room}[/{participant}]` watches that
 //! participant, or the room's stage. The answer's `Location`, `…/{room}/resource/{id}`, takes `PATCH` and `DELETE`.
-use super::auth::Visitor;
+use super::auth::{Visitor, bearer};
 use super::clock;
 use super::hub::RoomLink;
 use super::names::{InvalidRoomName, RoomName};
@@ -13,7 +13,7 @@ use crate::room::api::{Claims, HttpKind, HttpRequest, HttpResponse};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{patch, post};
@@ -119,16 +119,6 @@ fn admit(
     }
 }
 
-/// The token of `Authorization: Bearer …` (RFC 6750 section 2.1).
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
-    let token = value.to_str().ok().and_then(|v| v.split_once(' ')).filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
-    match token {
-        Some((_, token)) => Ok(Some(token.trim())),
-        None => Err(Problem::unauthorized("Authorization has to be `Bearer` and a token", true)),
-    }
-}
-
 fn find(signal: &Signal, room: &str) -> Result<RoomLink, Problem> {
     RoomName::try_from(room).ok().and_then(|name| signal.hub().find(&name)).ok_or_else(no_such_room)
 }
@@ -189,6 +179,8 @@ async fn ask(signal: &Signal, kind: HttpKind, link: RoomLink, request: HttpReque
         HttpResponse::PreconditionFailed => {
             Err(Problem::new(StatusCode::PRECONDITION_FAILED, "If-Match is not the ETag of this ICE session"))
         }
+        // What operators ask is not asked here.
+        HttpResponse::Shown(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the room misunderstood")),
     }
 }
 

@@ -165,6 +165,42 @@ scenario('six people, one of them in Firefox: the page shows them all', { timeou
   await stage.screenshot(ada, 'app-six-people');
 });
 
+scenario('why a picture is small: a mark, words, and plots', { shaped: { kbps: 450 }, timeout: 120_000 }, async (stage) => {
+  const bob = await stage.guest({ name: 'Bob', id: 2, source: { width: 1280, height: 720, texture: 0.1 } });
+  const ada = await stage.openApp('/r/tea', 'shaped');
+  await ada.setViewport({ width: 1280, height: 800 });
+  await join(ada, 'Ada');
+  await ada.keyboard.press('i');
+  await pictureRuns(ada, OTHERS);
+  await ada.waitForSelector(`${OTHERS}[data-mark] .tile-mark`, { timeout: 40_000 });
+  await ada.focus('.tile[data-mark] .tile-mark');
+  await ada.keyboard.press('Enter');
+  await ada.waitForSelector('.tile-why:popover-open');
+  const words = await ada.$eval('.tile-why:popover-open', (element) => element.innerText);
+  assert.match(words, /^Why is this picture small\?\s+The network .* picture of Bob .* takes [\d,]+ kbit\/s, and there are [\d,]+ kbit\/s for it\./s);
+  const plotted = () => ada.$$eval('.connection .plot', (plots) => plots.map((plot) => `${plot.innerText.replace(/\s+/g, ' ')} ${plot.querySelector('path').getAttribute('d').length > 40}`));
+  await ada.waitForFunction(() => /possible [\d,]+ kbit/.test(document.querySelector('.connection').innerText), { timeout: 10_000 });
+  await ada.waitForFunction(() => document.querySelector('.connection-track .plot path')?.getAttribute('d').length > 40, { timeout: 15_000 });
+  await stage.screenshot(ada, 'app-connection-light');
+  await accessible(ada, 'the mark and the plots');
+  await ada.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: 'dark' }]);
+  await stage.screenshot(ada, 'app-connection-dark');
+  await accessible(ada, 'the mark and the plots in the dark');
+  console.log((await plotted()).join('\n'));
+  await ada.keyboard.press('Escape');
+  assert.equal(await ada.$('.tile-why:popover-open'), null, 'Escape closes the words first');
+  assert.ok(await ada.$('.panel:not([hidden])'));
+  await ada.setViewport({ width: 390, height: 844 });
+  await stage.screenshot(ada, 'app-connection-phone');
+  await accessible(ada, 'the plots on a phone');
+  await ada.keyboard.press('Escape');
+  await ada.waitForSelector('.panel[hidden]');
+  await ada.setViewport({ width: 1280, height: 800 });
+  stage.path.set({ kbps: 8000 });
+  await ada.waitForSelector(`${OTHERS}:not([data-mark])`, { timeout: 30_000 });
+  await bob.until(`room.state.phase === 'live'`);
+});
+
 scenario('the page says what it is doing when the network is gone', { network: { seed: 3 }, timeout: 90_000 }, async (stage) => {
   const ada = await stage.openApp('/r/tea');
   await join(ada, 'Ada');

@@ -50,16 +50,18 @@ const FIREFOX_PREFS = {
 /**
  * Starts a browser.
  * @param {'chromium' | 'firefox'} name
- * @param {{ args?: string[], prefs?: Record<string, unknown> }} [more]
+ * @param {{ args?: string[], prefs?: Record<string, unknown>, path?: import('./shaped.js').ShapedPath }} [more] `path`: at whose far end it runs
  * @returns {Promise<import('puppeteer-core').Browser>}
  * @throws when the browser is not installed: a test that needs it then fails, and is never skipped
  */
-export async function launch(name, { args = [], prefs = {} } = {}) {
-  const executablePath = PATHS[name].find((path) => path && existsSync(path));
-  if (!executablePath) throw new Error(`${name} is not installed (looked at ${PATHS[name].filter(Boolean).join(', ')})`);
+export async function launch(name, { args = [], prefs = {}, path } = {}) {
+  const binary = PATHS[name].find((candidate) => candidate && existsSync(candidate));
+  if (!binary) throw new Error(`${name} is not installed (looked at ${PATHS[name].filter(Boolean).join(', ')})`);
   const userDataDir = await mkdtemp(join(tmpdir(), `exedra-${name}-`));
   const sound = name === 'firefox' ? await startSound(userDataDir) : null;
-  const common = { executablePath, headless: true, userDataDir, protocolTimeout: 1_000_000, env: { ...process.env, ...sound?.env } };
+  const executablePath = path ? await path.within(binary) : binary;
+  // A pipe reaches into a namespace, a loopback socket does not.
+  const common = { executablePath, pipe: Boolean(path), headless: true, userDataDir, protocolTimeout: 1_000_000, env: { ...process.env, ...sound?.env } };
   const browser = await puppeteer.launch(
     name === 'firefox'
       ? { ...common, browser: 'firefox', extraPrefsFirefox: { ...FIREFOX_PREFS, ...prefs }, args }

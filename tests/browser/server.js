@@ -9,16 +9,17 @@ import { fileURLToPath } from 'node:url';
 const BINARY = process.env.EXEDRA_BINARY ?? fileURLToPath(new URL('../../target/release/exedra', import.meta.url));
 
 /**
- * @param {{ args?: string[], env?: Record<string, string>, advertise?: string, ports?: [number, number] }} [options]
- *   `ports` are those for HTTP and UDP of a server that was there before
+ * @param {{ args?: string[], env?: Record<string, string>, advertise?: string, open?: boolean, ports?: [number, number] }} [options]
+ *   `open` takes HTTP on all addresses, from anybody; `ports` are those for HTTP and UDP of a server that was there before
  * @throws when the binary was not built, or the server does not say that it is ready within 10 s
  */
-export async function startServer({ args = [], env = {}, advertise, ports } = {}) {
+export async function startServer({ args = [], env = {}, advertise, open, ports } = {}) {
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: cargo build --release`);
   const [httpPort, udpPort] = ports ?? [await freeTcpPort(), await freeUdpPort()];
   const url = `http://127.0.0.1:${httpPort}`;
   // Pages that were closed are waited for (a tab may come back): not here.
-  const flags = ['--drain', '1s', '--http', `127.0.0.1:${httpPort}`];
+  const flags = ['--drain', '1s', '--http', `${open ? '0.0.0.0' : '127.0.0.1'}:${httpPort}`];
+  if (open) flags.push('--open');
   // All addresses of this machine, as by default: Firefox does not take a loopback address from another one. Behind a relay it is Chromium only.
   if (advertise) flags.push('--udp', `127.0.0.1:${udpPort}`, '--advertise', advertise);
   else flags.push('--udp', `0.0.0.0:${udpPort}`, '--udp', `[::]:${udpPort}`);

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { launch, openPage } from './browsers.js';
 import { RELAY_IP, relayTcp, relayUdp } from './relay.js';
 import { startServer } from './server.js';
+import { ShapedPath } from './shaped.js';
 import { servePages } from './web.js';
 
 export const LONG = process.env.LONG === '1';
@@ -24,15 +25,16 @@ export function browser(name) {
 /**
  * A test with a server of its own.
  * @param {string} name
- * @param {{ timeout?: number, args?: string[], env?: Record<string, string>, network?: { seed?: number, up?: object, down?: object } }} options
- *   `network` puts a relay between the browsers and the server
+ * @param {{ timeout?: number, args?: string[], env?: Record<string, string>, network?: { seed?: number, up?: object, down?: object },
+ *   shaped?: { kbps: number, queueMs?: number } }} options
+ *   `network` puts a relay between the browsers and the server; `shaped` makes a browser behind a slow line, which guests of kind `shaped` use
  * @param {(stage: Stage) => Promise<void>} run
  */
-export function scenario(name, { timeout = 60_000, args, env, network } = {}, run) {
+export function scenario(name, { timeout = 60_000, args, env, network, shaped } = {}, run) {
   test(name, { timeout: timeout + 15_000 }, async () => {
     const stage = new Stage(name);
     try {
-      await stage.start({ args, env, network });
+      await stage.start({ args, env, network, shaped });
       await within(timeout, name, run(stage));
     } catch (error) {
       await stage.keepEvidence(error);
@@ -55,19 +57,39 @@ export class Stage {
   #name;
   #pages = [];
   #options;
+  /** @type {Promise<import('puppeteer-core').Browser> | undefined} */
+  #shaped;
 
   constructor(name) {
     this.#name = name.replace(/[^\w]+/g, '-').slice(0, 80);
   }
 
-  async start({ args, env, network }) {
-    this.#options = { args, env, advertise: network && RELAY_IP };
+  async start({ args, env, network, shaped }) {
+    /** The slow line: `set({ kbps })` changes it. */
+    this.path = shaped && (await ShapedPath.open(shaped));
+    const open = Boolean(shaped);
+    this.#options = { args, env, open, advertise: network && RELAY_IP };
     this.server = await startServer(this.#options);
     this.udp = network && (await relayUdp({ port: this.server.udpPort, seed: 1, ...network }));
     this.tcp = network && (await relayTcp(this.server.httpPort));
     /** Where the browsers find the server. */
     this.url = this.tcp?.url ?? this.server.url;
-    this.web = await servePages(this.server.url);
+    this.web = await servePages(this.server.url, open);
+    if (!shaped) return;
+    // Browsers give pages of another machine no AudioWorklet without TLS.
+    const trusted = [this.web.url, this.server.url].map((url) => new URL(this.#seen('shaped', url)).origin);
+    this.#shaped = launch('chromium', { path: this.path, args: [`--unsafely-treat-insecure-origin-as-secure=${trusted}`] });
+    this.#shaped.catch(() => {}); // told to who wants it
+  }
+
+  /** An address of this machine as browsers of a kind see it. */
+  #seen(kind, url) {
+    return kind === 'shaped' ? url.replace('127.0.0.1', this.path.host) : url;
+  }
+
+  /** The browser of a kind: shared by the tests of a file, but for the one behind a slow line. */
+  browser(kind) {
+    return kind === 'shaped' ? this.#shaped : browser(kind);
   }
 
   /** Kills the server and starts another one in its place. */
@@ -79,7 +101,7 @@ export class Stage {
 
   /** A page with `bench` ready, that has not joined anything. */
   async openBench(kind = 'chromium') {
-    const page = await openPage(await browser(kind), this.web.url);
+    const page = await openPage(await this.browser(kind), this.#seen(kind, this.web.url));
     this.#pages.push(page);
     await page.setViewport({ width: 340, height: 280 }); // painted in software: no larger than it must be
     await page.waitForSelector('html[data-ready]', { timeout: 20_000 });
@@ -88,18 +110,18 @@ export class Stage {
 
   /** A page of the product itself, from the server. */
   async openApp(path = '/', kind = 'chromium') {
-    const page = await openPage(await browser(kind), this.url + path);
+    const page = await openPage(await this.browser(kind), this.#seen(kind, this.url) + path);
     this.#pages.push(page);
     return page;
   }
 
   /**
    * Opens a page and joins a room with it.
-   * @param {{ name: string, id?: number, room?: string, kind?: 'chromium' | 'firefox', source?: object, publish?: object, join?: object }} options
+   * @param {{ name: string, id?: number, room?: string, kind?: 'chromium' | 'firefox' | 'shaped', source?: object, publish?: object, join?: object }} options
    *   `id` tells its picture and tone apart; without one it only watches
    */
   async guest({ kind = 'chromium', ...options }) {
-    const guest = new Guest(await this.openBench(kind), { url: this.url, room: 'tea', ...options });
+    const guest = new Guest(await this.openBench(kind), { url: this.#seen(kind, this.url), room: 'tea', ...options });
     this.guests.push(guest);
     await guest.join();
     return guest;
@@ -128,10 +150,12 @@ export class Stage {
 
   async close() {
     await Promise.all(this.#pages.map((page) => within(5000, 'close', page.browserContext().close()).catch(() => {})));
+    await (await this.#shaped?.catch(() => null))?.close();
     await this.web?.close();
     await this.server?.stop();
     this.udp?.close();
     this.tcp?.close();
+    await this.path?.close();
   }
 }
 

@@ -81,7 +81,7 @@ impl Chaos {
                 let layers: Vec<String> = layers.into_iter().map(str::to_owned).collect();
                 sim.with(who, |p, _| {
                     if let Some(publisher) = &mut p.publisher {
-                        publisher.set_layers("1", &layers);
+                        publisher.set_made("1", &layers);
                     }
                 });
             }
@@ -119,7 +119,7 @@ impl Chaos {
             let tracks: serde_json::Map<_, _> = all.into_iter().map(|t| (t, json!({"w": 640, "h": 360}))).collect();
             self.sim.with(who, |p, _| {
                 if let Some(publisher) = &mut p.publisher {
-                    publisher.set_layers("1", &["q".to_owned(), "f".to_owned()]);
+                    publisher.set_made("1", &["q".to_owned(), "f".to_owned()]);
                 }
                 p.request("view", json!({"tracks": tracks, "lastN": 8}));
             });
@@ -136,6 +136,7 @@ fn conditions(rng: &mut StdRng) -> Conditions {
         reorder: 0.02,
         bandwidth: rng.random_bool(0.2).then_some(1_500_000),
         offline: false,
+        ..Conditions::default()
     }
 }
 

@@ -81,7 +81,7 @@ fn a_packet_allocates_nothing() {
     sim.turns = Some(Vec::new());
     sim.run(secs(3));
     let turns = sim.turns.take().unwrap_or_default();
-    let media: Vec<_> = turns.iter().filter(|t| !t.control && t.packets_in > 0).collect();
+    let media: Vec<_> = turns.iter().filter(|t| !t.control && t.packets_in + t.packets_out > 0).collect();
     let (packets_in, out): (usize, usize) =
         (media.iter().map(|t| t.packets_in).sum(), media.iter().map(|t| t.packets_out).sum());
     let all: u64 = turns.iter().map(|t| t.allocations).sum();
@@ -90,7 +90,8 @@ fn a_packet_allocates_nothing() {
         media.len(),
         turns.len()
     );
-    assert!(media.len() > 80 && out >= 50 * packets_in, "{} turns, {packets_in} in, {out} out", media.len());
+    // What came in a turn with feedback, and left later, or the other way round, is counted on one side only.
+    assert!(media.len() > 80 && out >= 45 * packets_in, "{} turns, {packets_in} in, {out} out", media.len());
     let guilty: Vec<_> = media.iter().filter(|t| t.allocations > 0).collect();
     assert!(
         guilty.is_empty(),

@@ -7,7 +7,13 @@ mod world;
 
 mod calls;
 mod chaos;
+mod demand;
 mod endurance;
+mod fitting;
+mod layers;
+mod liars;
+#[path = "../support/lies.rs"]
+mod lies;
 mod losses;
 mod paths;
 mod switching;

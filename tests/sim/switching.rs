@@ -76,7 +76,7 @@ fn set_layers(sim: &mut Sim, layers: &[&str]) {
     let layers: Vec<String> = layers.iter().map(|l| (*l).to_owned()).collect();
     sim.with(0, |p, _| {
         if let Some(publisher) = &mut p.publisher {
-            publisher.set_layers("0", &layers);
+            publisher.set_made("0", &layers);
         }
     });
 }

@@ -12,7 +12,8 @@ use exedra::room::{Claims, Grants, IdSource, Input, Output, Room, RoomLimits, Ro
 use exedra::rtp::header::{Datagram, classify};
 use loadtest::client::participant::Pc;
 use loadtest::client::subscriber::Slot;
-use loadtest::client::{Epoch, Participant, Settings, TrackConfig};
+use loadtest::client::video::Shown;
+use loadtest::client::{Epoch, Feedback, Participant, Settings, TrackConfig};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::cmp::{Ordering, Reverse};
@@ -149,6 +150,23 @@ impl Drop for Sim {
                     eprintln!("  dropped {reason}: {}", self.dropped(*reason));
                 }
             }
+            for client in self.clients.iter().take(6) {
+                let faults = client.participant.faults();
+                faults.iter().take(2).for_each(|fault| eprintln!("  {fault}"));
+                let slots = client.participant.subscriber.iter().flat_map(|s| &s.slots);
+                for (slot, viewer) in
+                    slots.filter_map(|s| Some((s, s.viewer()?))).filter(|(s, _)| s.track.is_some()).take(3)
+                {
+                    let heard = client.participant.heard.iter().rev().filter(|h| h.kind == "track.state");
+                    let told = heard.map(|h| &h.data).find(|data| data["track"].as_str() == slot.track.as_deref());
+                    let told = told.map(ToString::to_string);
+                    let (name, shown) = (&client.participant.settings.name, viewer.shown());
+                    eprintln!("  {name}: {:?} is {told:?} and shows {shown:?}, {:?}", slot.track, viewer.stats);
+                }
+                if std::env::var_os("SIM_TOLD").is_some() {
+                    self.told(client.participant.settings.id as usize).iter().for_each(|line| eprintln!("  {line}"));
+                }
+            }
         }
     }
 }
@@ -250,7 +268,8 @@ impl Sim {
         self.join_with(&[], |settings| settings.most_slots = (1, 1))
     }
 
-    fn join_with(&mut self, publish: &[TrackConfig], set: impl FnOnce(&mut Settings)) -> usize {
+    /// Somebody who is not like the others.
+    pub fn join_with(&mut self, publish: &[TrackConfig], set: impl FnOnce(&mut Settings)) -> usize {
         let index = self.clients.len();
         let mut settings = Settings {
             room: "demo".into(),
@@ -263,8 +282,10 @@ impl Sim {
             seed: self.seed.wrapping_mul(1_000).wrapping_add(index as u64),
             identity: identity(),
             rtx: true,
+            view: None,
+            feedback: Feedback::TransportCc,
             mends: true,
-            codecs: vec![loadtest::client::VideoCodec::Vp8],
+            codecs: loadtest::client::VideoCodec::ALL.to_vec(),
             roster: true,
         };
         set(&mut settings);
@@ -641,6 +662,49 @@ impl Sim {
     pub fn sees(&self, viewer: usize, publisher: usize, mid: &str) -> bool {
         let last = self.slot(viewer, publisher, mid).and_then(|s| s.viewer()).and_then(|v| v.last());
         last.is_some_and(|l| l.tag.publisher == publisher as u32 && l.at + ms(150) > self.now)
+    }
+
+    /// Which layers of it `viewer` sees.
+    pub fn shown(&self, viewer: usize, publisher: usize, mid: &str) -> Option<Shown> {
+        let viewer = self.slot(viewer, publisher, mid).and_then(|s| s.viewer())?;
+        // The lowest temporal layer alone may have few frames.
+        let fresh = viewer.last().is_some_and(|l| l.tag.publisher == publisher as u32 && l.at + ms(400) > self.now);
+        viewer.shown().filter(|_| fresh)
+    }
+
+    /// The last `track.state` that `viewer` was told of a track.
+    pub fn state(&self, viewer: usize, publisher: usize, mid: &str) -> Option<&serde_json::Value> {
+        let track = self.client(publisher).own.get(mid)?;
+        let heard = self.client(viewer).heard.iter().rev();
+        heard.filter(|h| h.kind == "track.state").map(|h| &h.data).find(|data| data["track"] == **track)
+    }
+
+    /// `viewer` looks at these tracks in these sizes: publisher, mid, width, height.
+    pub fn look(&mut self, viewer: usize, wishes: &[(usize, &str, u16, u16)]) {
+        let wish = |(publisher, mid, w, h): &(usize, &str, u16, u16)| {
+            let track = self.client(*publisher).own[*mid].clone();
+            (track, serde_json::json!({"w": w, "h": h}))
+        };
+        let tracks: serde_json::Map<_, _> = wishes.iter().map(wish).collect();
+        self.with(viewer, |p, _| p.request("view", serde_json::json!({"tracks": tracks})));
+    }
+
+    /// Bytes that a client has received, of all media.
+    pub fn received(&self, client: usize) -> u64 {
+        self.client(client).subscriber.as_ref().map_or(0, |s| s.bytes)
+    }
+
+    /// No slot of `client` lacks a number although its path loses nothing.
+    pub fn assert_no_holes(&self, client: usize) {
+        for slot in self.client(client).subscriber.iter().flat_map(|s| &s.slots) {
+            assert_eq!(slot.ledger.lost_for_good(), 0, "client {client}, slot {}: numbers that nobody used", slot.mid);
+        }
+    }
+
+    /// What a client was told of its tracks, with the time, for whoever looks into a failure.
+    pub fn told(&self, client: usize) -> Vec<String> {
+        let heard = self.client(client).heard.iter().filter(|h| h.kind == "track.state");
+        heard.map(|h| format!("{:?}: {}", h.at - self.start, h.data)).collect()
     }
 
     /// All slots of everybody.

@@ -1,5 +1,6 @@
 import { Chat } from './chat.js';
-import { openConnection, openHelp, openSettings } from './dialogs.js';
+import { Connection } from './connection.js';
+import { openHelp, openSettings } from './dialogs.js';
 import { announce, h, setAttribute, setText } from './dom.js';
 import { icon, logo, swapIcon } from './icons.js';
 import { Keys } from './keys.js';
@@ -21,11 +22,12 @@ export class Call {
     this._stage.onRest(() => this._show('people'));
     this._chat = new Chat(room, { onUnread: (count, message) => this._onUnread(count, message) });
     this._people = new People(room, { media, copyLink: () => this.copyLink() });
+    this._connection = new Connection(room);
     this._buttons = this._makeButtons();
     root.replaceChildren(this._page());
     this._menu = new Menu(this._buttons.more, () => this._menuItems());
     this._keys = new Keys(
-      { m: () => this._toggle('mic'), v: () => this._toggle('cam'), s: () => this._share(), h: () => this._hand(), c: () => this._show('chat'), p: () => this._show('people'), l: () => this._stage.toggleMode(), f: () => this._fullscreen(), '?': openHelp, Escape: () => this._panel && this._show(null) },
+      { m: () => this._toggle('mic'), v: () => this._toggle('cam'), s: () => this._share(), h: () => this._hand(), c: () => this._show('chat'), p: () => this._show('people'), i: () => this._show('connection'), l: () => this._stage.toggleMode(), f: () => this._fullscreen(), '?': openHelp, Escape: () => this._panel && this._show(null) },
       { down: () => this._talk(true), up: () => this._talk(false) },
     );
     this._listen();
@@ -39,6 +41,7 @@ export class Call {
   close() {
     this._keys.close();
     this._chat.close();
+    this._connection.close();
     this._stage.close();
     clearInterval(this._ticker);
     for (const off of this._offs) off();
@@ -92,7 +95,7 @@ export class Call {
       { label: 'Copy the link', icon: 'link', run: () => this.copyLink() },
       { label: 'Devices', icon: 'settings', run: () => openSettings(this._media, this._room, () => this._stage.update()) },
       { label: 'Full screen', icon: 'fullscreen', run: () => this._fullscreen(), hidden: !document.fullscreenEnabled },
-      { label: 'Connection', icon: 'signal', run: () => openConnection(this._room) },
+      { label: 'Connection', icon: 'signal', run: () => this._show('connection') },
       { label: 'Keyboard', icon: 'keyboard', run: openHelp },
     ];
   }
@@ -109,6 +112,7 @@ export class Call {
     on('participantUpdated', (participant) => (tiles(), this._onUpdated(participant)));
     on('trackPublished trackUnpublished', (track) => (tiles(), track.source === 'screen' && !track.participant.isLocal && this._said(this._room.tracks.has(track.id) ? `${track.participant.name} shares a screen` : `${track.participant.name} stopped sharing`)));
     on('trackUpdated trackSubscribed trackUnsubscribed trackState', (track) => (stage.tileOf(track.participant, track.source === 'screen' ? 'screen' : 'camera')?.render(), this._people.render()));
+    on('quality', (participant) => stage.tileOf(participant)?.render());
     on('speakers', (participants) => (stage.spoke(participants), this._people.render()));
     on('state', (state) => this._onState(state));
     on('youUpdated', all);
@@ -223,7 +227,7 @@ export class Call {
     announce(raised ? 'Hand raised' : 'Hand lowered');
   }
 
-  /** Opens a side panel, or closes it if it is the open one. @param {'chat' | 'people' | null} which */
+  /** Opens a side panel, or closes it if it is the open one. @param {'chat' | 'people' | 'connection' | null} which */
   _show(which) {
     const closing = which === null || which === this._panel;
     const from = this._panel;
@@ -231,14 +235,16 @@ export class Call {
     this._aside.hidden = closing;
     setAttribute(document.body, 'data-panel', this._panel);
     if (!closing) {
-      setText(this._panelTitle, which === 'chat' ? 'Chat' : 'People');
-      this._panelBody.replaceChildren((which === 'chat' ? this._chat : this._people).element);
+      setText(this._panelTitle, { chat: 'Chat', people: 'People', connection: 'Connection' }[which]);
+      this._panelBody.replaceChildren({ chat: this._chat, people: this._people, connection: this._connection }[which].element);
     }
     if (this._panel === 'chat') this._chatToast?.();
     this._chat.setOpen(this._panel === 'chat');
+    this._connection.setOpen(this._panel === 'connection');
     this._renderBar();
     if (this._panel === 'people') this._aside.querySelector('.people-invite').focus({ preventScroll: true });
-    if (closing && from) this._buttons[from].focus({ preventScroll: true });
+    if (this._panel === 'connection') this._connection.element.focus({ preventScroll: true });
+    if (closing && from) (this._buttons[from] ?? this._buttons.more).focus({ preventScroll: true });
   }
 
   _fullscreen() {

@@ -1,5 +1,5 @@
 import { DeviceSelects, testSpeaker } from './devices.js';
-import { h, setText } from './dom.js';
+import { h } from './dom.js';
 import { icon } from './icons.js';
 import { preferences, remember } from './preferences.js';
 
@@ -10,6 +10,7 @@ export const SHORTCUTS = [
   ['h', 'Raise or lower your hand'],
   ['c', 'Chat'],
   ['p', 'People'],
+  ['i', 'Connection in figures'],
   ['l', 'Grid or stage'],
   ['f', 'Full screen'],
   ['Space', 'Hold to speak while muted'],
@@ -54,44 +55,4 @@ export function openSettings(media, room, changed) {
 export function openHelp() {
   const rows = SHORTCUTS.map(([key, what]) => [h('dt', {}, h('kbd', {}, key)), h('dd', {}, what)]);
   return openDialog('Keyboard', 'help', h('dl', { class: 'keys' }, rows));
-}
-
-/** Numbers for those who want to know: measured here, and by the server. */
-export function openConnection(room) {
-  const output = h('pre', { class: 'numbers', tabindex: '0' }, 'Measuring…');
-  let before = null;
-  const update = async () => {
-    const now = await room.stats().catch(() => null);
-    if (!now) return;
-    setText(output, report(room, now, before));
-    before = now;
-  };
-  const timer = setInterval(update, 1000);
-  update();
-  return openDialog('Connection', 'connection', output, () => clearInterval(timer));
-}
-
-function report(room, now, before) {
-  const seconds = before ? (now.at - before.at) / 1000 : 0;
-  const lines = [`state       ${room.state.phase}`];
-  for (const [name, side] of [['sending', now.pub], ['receiving', now.sub]]) {
-    const { rttMs, remote, tracks } = side;
-    lines.push('', `${name}`, `  path      ${remote ?? 'none'}${rttMs === null ? '' : `, ${rttMs} ms there and back`}`);
-    for (const entry of tracks) lines.push(`  ${describe(room, entry, find(before, name, entry), seconds)}`);
-  }
-  return lines.join('\n');
-}
-
-function find(before, name, { mid, rid }) {
-  return (name === 'sending' ? before?.pub : before?.sub)?.tracks.find((entry) => entry.mid === mid && entry.rid === rid);
-}
-
-function describe(room, entry, old, seconds) {
-  const track = room.tracks.get(entry.track);
-  const who = track?.participant.isLocal === false ? `${track.participant.name} ` : '';
-  const bytes = (e) => e?.bytesSent ?? e?.bytesReceived ?? 0;
-  const rate = old && seconds > 0 ? `${Math.round(((bytes(entry) - bytes(old)) * 8) / seconds / 1000)} kbit/s` : '…';
-  const size = entry.frameWidth ? `${entry.frameWidth}×${entry.frameHeight} ${Math.round(entry.framesPerSecond ?? 0)}/s` : '';
-  const lost = entry.packetsLost ? `${entry.packetsLost} lost` : '';
-  return [`${who}${track?.source ?? entry.kind}`.padEnd(24), entry.rid ?? '', (entry.codec ?? '').replace(/^.*\//, ''), rate, size, lost].filter(Boolean).join('  ');
 }

@@ -6,6 +6,7 @@ export class Keys {
     this._held = false;
     this._down = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || (isTyping(event) && event.key !== 'Escape') || document.querySelector('dialog[open]')) return;
+      if (event.key === 'Escape' && document.querySelector(':popover-open')) return; // the browser closes that first
       if (event.key === ' ' && !(event.target instanceof HTMLButtonElement) && event.target.tagName !== 'SUMMARY') {
         event.preventDefault();
         if (!this._held && !event.repeat) {

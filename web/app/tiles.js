@@ -2,6 +2,10 @@ import { h, setAttribute, setText } from './dom.js';
 import { icon, swapIcon } from './icons.js';
 import { hue, initials } from './names.js';
 import { preferences } from './preferences.js';
+import { reasonOf } from './reasons.js';
+
+/** What lasts no longer than this is not worth a mark: a picture that starts, a moment of crowding. */
+const MARK_AFTER_MS = 2_000;
 
 /**
  * The picture of one source of one participant: its camera (a tile that is always there) or a shared screen.
@@ -22,6 +26,10 @@ export class Tile {
     this._name = h('span', { class: 'tile-name' });
     this._hand = h('span', { class: 'tile-hand', hidden: true }, icon('hand'));
     this._status = h('span', { class: 'tile-status' });
+    this._why = h('div', { class: 'tile-why', popover: 'auto' }, (this._question = h('strong')), (this._answer = h('p')));
+    this._mark = h('button', { class: 'icon-button tile-mark', type: 'button', hidden: true }, icon('weak'));
+    this._mark.popoverTargetElement = this._why;
+    this._why.addEventListener('beforetoggle', ({ newState }) => newState === 'open' && putBeside(this._why, this._mark));
     this._pin = h('button', { class: 'icon-button tile-pin', type: 'button', onclick: () => onPin(this) }, icon('pin'));
     this.element = h(
       'article',
@@ -30,9 +38,11 @@ export class Tile {
       this._avatar,
       this._status,
       h('div', { class: 'tile-label' }, this._hand, this._muted, this._name),
+      this._mark,
+      this._why,
       this._pin,
     );
-    this.element.addEventListener('dblclick', (event) => event.target !== this._pin && onPin(this));
+    this.element.addEventListener('dblclick', (event) => ![this._pin, this._mark, this._why].some((part) => part.contains(event.target)) && onPin(this));
     for (const event of ['resize', 'loadeddata', 'emptied']) this._video.addEventListener(event, () => this.render());
   }
 
@@ -46,6 +56,7 @@ export class Tile {
   }
 
   close() {
+    clearTimeout(this._markTimer);
     this.room.detach(this._video);
     this._video.srcObject = null;
     this.element.remove();
@@ -79,6 +90,27 @@ export class Tile {
     setAttribute(this.element, 'aria-label', this._label(name, muted, lost));
     setAttribute(this._pin, 'aria-label', pinned ? `Unpin ${this._name.textContent}` : `Pin ${this._name.textContent}`);
     setAttribute(this._pin, 'aria-pressed', String(Boolean(pinned)));
+    this._renderMark();
+  }
+
+  /** A quiet mark while the picture is not what it could be. */
+  _renderMark() {
+    const { track, participant, isLocal } = this;
+    const { videoWidth: width, videoHeight: height } = this._video;
+    const reason = this.source === 'screen' && isLocal ? null : reasonOf({ track, participant, isLocal, width, height });
+    this._reasonSince = reason ? (this._reasonSince ?? Date.now()) : null;
+    const left = reason ? this._reasonSince + MARK_AFTER_MS - Date.now() : 0;
+    clearTimeout(this._markTimer);
+    if (left > 0) this._markTimer = setTimeout(() => this._renderMark(), left);
+    const shown = reason !== null && left <= 0;
+    if (!shown && this._why.matches(':popover-open')) this._why.hidePopover();
+    this._mark.hidden = !shown;
+    setAttribute(this.element, 'data-mark', shown);
+    if (!shown) return;
+    setText(this._question, reason.question);
+    setText(this._answer, reason.text);
+    setAttribute(this._mark, 'aria-label', `${reason.question} ${this._name.textContent}`);
+    setAttribute(this._mark, 'title', reason.text);
   }
 
   /** @returns {boolean} whether there is a picture */
@@ -112,4 +144,17 @@ export class Tile {
     const facts = [muted && 'microphone off', this.participant.attributes.hand && 'hand raised', lost && 'connection lost'].filter(Boolean);
     return [this.isLocal ? `${name}, you` : name, ...facts].join(', ');
   }
+}
+
+/** Below the button, or above it where there is no place; never over the window's edge. */
+function putBeside(popover, button) {
+  const { left, top, bottom } = button.getBoundingClientRect();
+  const width = Math.min(300, innerWidth - 16);
+  const below = bottom + 180 < innerHeight;
+  Object.assign(popover.style, {
+    width: `${width}px`,
+    left: `${Math.max(8, Math.min(left, innerWidth - width - 8))}px`,
+    top: below ? `${bottom + 6}px` : 'auto',
+    bottom: below ? 'auto' : `${innerHeight - top + 6}px`,
+  });
 }

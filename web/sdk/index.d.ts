@@ -43,6 +43,8 @@ export interface PublishOptions {
   contentHint?: string;
   /** Preferred codec, such as `VP9`. */
   codec?: string;
+  /** Layers within an encoding (W3C WebRTC-SVC), such as `L3T3_KEY` for VP9 and AV1. Default: `L1T3`, three frame rates. */
+  scalabilityMode?: string;
   /** Opus: next to nothing is sent in silence. */
   dtx?: boolean;
   /** Opus in stereo. */
@@ -175,7 +177,8 @@ export class Participant {
   /** 0..1; 0 while silent. */
   readonly level: number;
   readonly speaking: boolean;
-  readonly quality: { up: number; down: number; why: string } | null;
+  /** How well its connections do, from 0 (nothing arrives) to 5 (nothing to wish for), and what is worst. Null until it is told. */
+  readonly quality: { up: number; down: number; why: '' | 'good' | 'loss' | 'delay' | 'bandwidth' | 'lost' | (string & {}) } | null;
   track(source: Source): Track | null;
 }
 
@@ -192,6 +195,10 @@ export class Track {
   /** Why: `bandwidth`, `view`, `muted`, `publisher`, `codec`, `lastN`, … */
   readonly why: string;
   readonly layer: { rid?: string; spatial?: number; temporal?: number } | null;
+  /** Bits a second that the next better state would take; null when bandwidth is not what is missing. */
+  readonly needBps: number | null;
+  /** Bits a second that there are for it; null when bandwidth is not what is missing. */
+  readonly haveBps: number | null;
   /** Set while it is received. */
   readonly stream: MediaStream | null;
   readonly mediaStreamTrack: MediaStreamTrack | null;
@@ -207,6 +214,8 @@ export class LocalTrack {
   readonly muted: boolean;
   /** The encodings that somebody watches; null: all. */
   readonly wanted: string[] | null;
+  /** Whether anybody watches it: while nobody does, nothing is encoded. */
+  readonly watched: boolean;
   setMuted(muted: boolean): Promise<void>;
   /** Sends another source in its place, or nothing. A picture of quite another size becomes another track of the room: `id` changes. */
   replace(track: MediaStreamTrack | null): Promise<void>;

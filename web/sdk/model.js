@@ -59,8 +59,12 @@ export class Track {
     /** @type {'live' | 'paused' | 'unavailable'} */
     this.state = 'paused';
     this.why = '';
-    /** @type {any} */
+    /** What of it is received, where that is known. @type {{rid?: string, spatial?: number, temporal?: number} | null} */
     this.layer = null;
+    /** Bits a second that the next better state takes, and that there are; null when bandwidth is not what is missing. @type {number | null} */
+    this.needBps = null;
+    /** @type {number | null} */
+    this.haveBps = null;
     this.muted = false;
     this.simulcast = false;
     this.apply(wire);

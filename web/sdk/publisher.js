@@ -2,6 +2,14 @@
 import { Emitter } from './emitter.js';
 import { ExedraError } from './errors.js';
 import { Link } from './link.js';
+import { adjust } from './senders.js';
+
+/**
+ * Where Chromium begins, in kbit/s. By itself it begins at 300 and probes at once, while there is sound but no picture yet to probe with; then
+ * it takes 20 s to the large picture. Other browsers ignore it.
+ */
+const START_KBPS = 1_000;
+const VIDEO_CODECS = /^(VP8|VP9|AV1|H264|H265)$/i;
 
 /**
  * @typedef {object} PublishOptions
@@ -12,6 +20,7 @@ import { Link } from './link.js';
  * @property {number} [maxFramerate]
  * @property {string} [contentHint] default: `detail` for screens, `motion` for cameras, `speech` for microphones
  * @property {string} [codec] preferred codec, such as `VP9`
+ * @property {string} [scalabilityMode] layers within an encoding (W3C WebRTC-SVC), such as `L3T3_KEY`; default: `L1T3`, three frame rates
  * @property {boolean} [dtx] Opus sends next to nothing in silence
  * @property {boolean} [stereo] for music and shared sound
  * @property {boolean} [red] audio with redundancy (RFC 2198), against loss; default: for microphones
@@ -34,6 +43,8 @@ export class LocalTrack extends Emitter {
     this.id = null;
     /** The encodings that somebody watches; null: all. @type {string[] | null} */
     this.wanted = null;
+    /** Whether anybody watches at all. */
+    this.watched = true;
     /** @type {RTCRtpTransceiver | null} */
     this.transceiver = null;
     this.ended = false;
@@ -124,7 +135,7 @@ export class Publisher extends Emitter {
     local.measure();
     if (!local.transceiver || !this.link.pc || shapeOf(local) === before) return local.transceiver?.sender.replaceTrack(local.mediaStreamTrack);
     this._keepSpare(local.transceiver, before);
-    local.id = local.wanted = null;
+    forgetDemand(local);
     this._attach(this.link.pc, local);
     await this.link.negotiate();
   }
@@ -138,7 +149,7 @@ export class Publisher extends Emitter {
 
   /** Another session: everything again, on a new connection. @param {number} rev */
   restart(rev) {
-    for (const local of this.tracks) local.id = local.wanted = null;
+    for (const local of this.tracks) forgetDemand(local);
     this.link.rev = rev;
     if (this.link.pc) this.link.rebuild(rev);
   }
@@ -149,11 +160,15 @@ export class Publisher extends Emitter {
     await this._signal.request('track', { track: local.id, muted: local.muted }, { bound: true });
   }
 
-  /** `publish.layers`: encodings that nobody watches are not encoded. @param {string} trackId @param {string[]} wanted */
-  async setLayers(trackId, wanted) {
-    const local = this.tracks.find((track) => track.id === trackId);
+  /**
+   * `publish.layers`: what nobody watches is not encoded.
+   * @param {{track: string, wanted: string[], active?: boolean}} layers `active` is about the track as a whole, and all there is for one without rids
+   */
+  async setLayers({ track, wanted, active = true }) {
+    const local = this.tracks.find(({ id }) => id === track);
     if (!local) return;
     local.wanted = wanted;
+    local.watched = active;
     await this._applyLayers(local);
   }
 
@@ -180,13 +195,14 @@ export class Publisher extends Emitter {
       local.transceiver = spare;
       spare.direction = 'sendonly';
       if (local.mediaStreamTrack) spare.sender.replaceTrack(local.mediaStreamTrack).catch(report);
-      this._setActive(spare, () => true).catch(report);
+      this._applyLayers(local).catch(report);
       return;
     }
-    const transceiver = pc.addTransceiver(local.mediaStreamTrack ?? local.kind, { direction: 'sendonly', sendEncodings: encodingsFor(local) });
+    const transceiver = addSender(pc, local);
     local.transceiver = transceiver;
     preferCodecs(transceiver, local);
-    if (local.source === 'screen') preferResolution(transceiver.sender);
+    // Shared text must stay sharp: frames may be dropped, lines not.
+    if (local.source === 'screen') adjust(transceiver.sender, { degradationPreference: 'maintain-resolution' }).catch(report);
   }
 
   /** @param {LocalTrack} local */
@@ -219,41 +235,59 @@ export class Publisher extends Emitter {
   _answered(answer) {
     for (const { mid, track } of answer.tracks ?? []) {
       const local = this.tracks.find((candidate) => candidate.transceiver?.mid === mid);
-      if (!local || local.id === track) continue;
+      if (!local) continue;
+      this._applyLayers(local).catch(report); // a negotiation must not have changed them
+      if (local.id === track) continue;
       local.id = track;
       this.emit('published', local);
     }
   }
 
-  /** What Opus is to do is said by the receiver's fmtp, which is the answer. @param {string} sdp */
+  /** What an encoder is to do is said by the receiver's fmtp, which is the answer. @param {string} sdp */
   _mapAnswer(sdp) {
     for (const { transceiver, options, kind } of this.tracks) {
-      if (kind !== 'audio' || !transceiver?.mid || !(options.dtx || options.stereo || options.maxBitrate)) continue;
-      sdp = setOpus(sdp, transceiver.mid, {
-        ...(options.dtx && { usedtx: '1' }),
-        ...(options.stereo && { stereo: '1' }),
-        ...(options.maxBitrate && { maxaveragebitrate: String(options.maxBitrate) }),
-      });
+      if (!transceiver?.mid) continue;
+      if (kind === 'video') {
+        sdp = setFormat(sdp, transceiver.mid, VIDEO_CODECS, { 'x-google-start-bitrate': String(START_KBPS) });
+      } else if (options.dtx || options.stereo || options.maxBitrate) {
+        sdp = setFormat(sdp, transceiver.mid, /^opus$/i, {
+          ...(options.dtx && { usedtx: '1' }),
+          ...(options.stereo && { stereo: '1' }),
+          ...(options.maxBitrate && { maxaveragebitrate: String(options.maxBitrate) }),
+        });
+      }
     }
     return sdp;
   }
 
   /** @param {LocalTrack} local */
   async _applyLayers(local) {
-    const { wanted, transceiver } = local;
-    if (transceiver && wanted) await this._setActive(transceiver, (rid) => wanted.includes(rid));
+    if (local.transceiver) await adjust(local.transceiver.sender, { isActive: (rid) => isWanted(local, rid) });
   }
+}
 
-  /** @param {RTCRtpTransceiver} transceiver @param {(rid: string) => boolean} isActive */
-  async _setActive({ sender }, isActive) {
-    const parameters = sender.getParameters();
-    let changed = false;
-    for (const encoding of parameters.encodings ?? []) {
-      if (!encoding.rid || encoding.active === isActive(encoding.rid)) continue;
-      encoding.active = !encoding.active;
-      changed = true;
-    }
-    if (changed) await sender.setParameters(parameters);
+/** @param {LocalTrack} local @param {string | undefined} rid */
+function isWanted({ wanted, watched }, rid) {
+  return watched && (rid === undefined || wanted === null || wanted.includes(rid));
+}
+
+/** What the room said of a track counts for that track only. @param {LocalTrack} local */
+function forgetDemand(local) {
+  local.id = local.wanted = null;
+  local.watched = true;
+}
+
+/**
+ * A transceiver that sends what is wanted now: on a connection made anew, nothing is encoded that nobody watches.
+ * @param {RTCPeerConnection} pc @param {LocalTrack} local
+ */
+function addSender(pc, local) {
+  const add = (/** @type {any[]} */ sendEncodings) => pc.addTransceiver(local.mediaStreamTrack ?? local.kind, { direction: 'sendonly', sendEncodings });
+  const encodings = encodingsFor(local).map((encoding) => ({ ...encoding, active: isWanted(local, encoding.rid) }));
+  try {
+    return add(encodings);
+  } catch {
+    return add(encodings.map(({ scalabilityMode, ...plain }) => plain)); // a mode that this browser has for no codec
   }
 }
 
@@ -261,16 +295,20 @@ export class Publisher extends Emitter {
  * The encodings of a track. Browsers leave out layers of a small picture (Chromium sends two of three at 640x360, and not the
  * last one), so we ask for no more than they give.
  * @param {{options: PublishOptions, kind: string, size: {width: number, height: number}}} local
- * @returns {RTCRtpEncodingParameters[]}
+ * @returns {Array<RTCRtpEncodingParameters & {scalabilityMode?: string}>}
  */
 export function encodingsFor(local) {
   const { options, kind, size } = local;
   if (kind === 'audio') return [options.maxBitrate ? { maxBitrate: options.maxBitrate } : {}];
   const pixels = size.width * size.height;
   const best = options.maxBitrate ?? bitrateFor(Math.min(size.height, size.width), options.source);
-  const rate = options.maxFramerate ? { maxFramerate: options.maxFramerate } : {};
+  // Temporal layers let the server halve a frame rate where the network carries no more. With several encodings, Chromium sends VP9 and AV1 as
+  // streams of their own only if it is told a mode.
+  const { scalabilityMode = 'L1T3' } = options;
+  const rate = { ...(options.maxFramerate && { maxFramerate: options.maxFramerate }), scalabilityMode };
   const full = { maxBitrate: best, ...rate };
-  if (!options.simulcast || pixels < 480 * 270) return [full];
+  const inLayers = !scalabilityMode.startsWith('L1'); // the sizes are in the one encoding
+  if (!options.simulcast || inLayers || pixels < 480 * 270) return [full];
   const half = { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: Math.round(best / 4), ...rate };
   const top = { rid: 'f', scaleResolutionDownBy: 1, ...full };
   if (pixels < 960 * 540) return [half, top];
@@ -288,7 +326,8 @@ function bitrateFor(lines, source) {
 
 /** Transceivers of equal shape stand in for each other. @param {LocalTrack} local */
 function shapeOf(local) {
-  return [local.source, local.kind, encodingsFor(local).map((e) => e.rid ?? '-').join('')].join('/');
+  const encodings = encodingsFor(local).map((encoding) => `${encoding.rid ?? '-'}${encoding.scalabilityMode ?? ''}`);
+  return [local.source, local.kind, local.options.codec ?? '', ...encodings].join('/');
 }
 
 /** @param {MediaStreamTrack} track @param {PublishOptions} options */
@@ -306,35 +345,32 @@ function preferCodecs(transceiver, { kind, options }) {
   if (all.some(isFirst)) transceiver.setCodecPreferences([...all.filter(isFirst), ...all.filter((codec) => !isFirst(codec))]);
 }
 
-/** Shared text must stay sharp: frames may be dropped, lines not. @param {RTCRtpSender} sender */
-function preferResolution(sender) {
-  const parameters = sender.getParameters?.();
-  if (!parameters?.encodings?.length) return;
-  /** @type {any} */ (parameters).degradationPreference = 'maintain-resolution';
-  sender.setParameters(parameters).catch(() => {}); // a wish: not every browser knows it
-}
-
 /**
- * Sets parameters in the `a=fmtp` of Opus in the media section with this mid.
+ * Sets parameters in the `a=fmtp` of codecs in the media section with this mid.
  * @param {string} sdp
  * @param {string} mid
+ * @param {RegExp} codec which ones, by name
  * @param {Record<string, string>} wanted
  */
-export function setOpus(sdp, mid, wanted) {
+export function setFormat(sdp, mid, codec, wanted) {
   return sdp
     .split(/(?=^m=)/m)
-    .map((section) => {
-      if (!new RegExp(`^a=mid:${mid}\\r?$`, 'm').test(section)) return section;
-      const pt = /^a=rtpmap:(\d+) opus\//im.exec(section)?.[1];
-      if (!pt) return section;
-      const line = new RegExp(`^a=fmtp:${pt} ([^\\r\\n]*)`, 'm');
-      const given = line.exec(section)?.[1] ?? '';
-      const parameters = new Map(given.split(';').filter(Boolean).map((p) => /** @type {[string, string]} */ (p.trim().split('='))));
-      for (const [key, value] of Object.entries(wanted)) parameters.set(key, value);
-      const text = `a=fmtp:${pt} ${[...parameters].map(([key, value]) => `${key}=${value}`).join(';')}`;
-      return line.test(section) ? section.replace(line, text) : section.replace(/^(a=rtpmap:\d+ opus\/[^\r\n]*)/im, `$1\r\n${text}`);
-    })
+    .map((section) => (new RegExp(`^a=mid:${mid}\\r?$`, 'm').test(section) ? withFormat(section, codec, wanted) : section))
     .join('');
+}
+
+/** @param {string} section @param {RegExp} codec @param {Record<string, string>} wanted */
+function withFormat(section, codec, wanted) {
+  for (const [, pt, name] of section.matchAll(/^a=rtpmap:(\d+) ([^/\r\n]+)\//gm)) {
+    if (!codec.test(name)) continue;
+    const line = new RegExp(`^a=fmtp:${pt} ([^\\r\\n]*)`, 'm');
+    const given = line.exec(section)?.[1] ?? '';
+    const parameters = new Map(given.split(';').filter(Boolean).map((p) => /** @type {[string, string]} */ (p.trim().split('='))));
+    for (const [key, value] of Object.entries(wanted)) parameters.set(key, value);
+    const text = `a=fmtp:${pt} ${[...parameters].map(([key, value]) => `${key}=${value}`).join(';')}`;
+    section = line.test(section) ? section.replace(line, text) : section.replace(new RegExp(`^(a=rtpmap:${pt} [^\\r\\n]*)`, 'm'), `$1\r\n${text}`);
+  }
+  return section;
 }
 
 /** @param {unknown} error */

@@ -391,7 +391,7 @@ export class Room extends Emitter {
       'slots.need': (d) => this._subscriber.ensure(d),
       'slot.bind': (d) => this._subscriber.bind(d),
       'track.state': (d) => this._onTrackState(d),
-      'publish.layers': (d) => this._publisher.setLayers(d.track, d.wanted).catch((error) => this.emit('error', error)),
+      'publish.layers': (d) => this._publisher.setLayers(d).catch((error) => this.emit('error', error)),
       speakers: (d) => this._onSpeakers(d),
       quality: (d) => this._onQuality(d),
       message: (d) => this._onMessage(d),
@@ -422,7 +422,7 @@ export class Room extends Emitter {
     if (snapshot.slots?.need) this._subscriber.ensure(snapshot.slots.need);
     this._subscriber.replaceBindings(snapshot.slots?.bindings ?? []);
     for (const state of snapshot.states ?? []) this._onTrackState(state);
-    for (const { track, wanted } of snapshot.layers ?? []) this._publisher.setLayers(track, wanted).catch((error) => this.emit('error', error));
+    for (const layers of snapshot.layers ?? []) this._publisher.setLayers(layers).catch((error) => this.emit('error', error));
     this._onSpeakers(snapshot.speakers ?? []);
     this.emit('snapshot');
   }
@@ -520,7 +520,9 @@ export class Room extends Emitter {
     if (!track) return;
     track.state = wire.state;
     track.why = wire.why ?? '';
-    track.layer = wire.layer ?? track.layer;
+    track.layer = wire.layer ?? null;
+    track.needBps = wire.needBps ?? null;
+    track.haveBps = wire.haveBps ?? null;
     this.emit('trackState', track, wire);
   }
 

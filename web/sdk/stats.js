@@ -18,18 +18,25 @@ export async function collectStats({ signal, pub, sub, slots, local }) {
 
 /** @param {RTCStatsReport | undefined} report */
 function path(report) {
-  for (const entry of report?.values() ?? []) {
-    if (entry.type !== 'candidate-pair' || !(entry.nominated || entry.selected) || entry.state !== 'succeeded') continue;
-    const remote = report?.get(entry.remoteCandidateId);
-    return {
-      rttMs: entry.currentRoundTripTime === undefined ? null : Math.round(entry.currentRoundTripTime * 1000),
-      availableBps: entry.availableOutgoingBitrate ?? entry.availableIncomingBitrate ?? null,
-      bytesSent: entry.bytesSent,
-      bytesReceived: entry.bytesReceived,
-      remote: remote ? `${remote.protocol} ${remote.address ?? remote.ip}:${remote.port}` : null,
-    };
-  }
-  return { rttMs: null, availableBps: null, bytesSent: 0, bytesReceived: 0, remote: null };
+  const entry = selectedPair(report);
+  if (!entry) return { rttMs: null, availableBps: null, bytesSent: 0, bytesReceived: 0, remote: null };
+  const remote = report?.get(entry.remoteCandidateId);
+  return {
+    rttMs: entry.currentRoundTripTime === undefined ? null : Math.round(entry.currentRoundTripTime * 1000),
+    availableBps: entry.availableOutgoingBitrate ?? entry.availableIncomingBitrate ?? null,
+    bytesSent: entry.bytesSent,
+    bytesReceived: entry.bytesReceived,
+    remote: remote ? `${remote.protocol} ${remote.address ?? remote.ip}:${remote.port}` : null,
+  };
+}
+
+/** The candidate pair in use: several may have been nominated one after the other. @param {RTCStatsReport | undefined} report */
+function selectedPair(report) {
+  const entries = [...(report?.values() ?? [])];
+  const transport = entries.find(({ type, selectedCandidatePairId }) => type === 'transport' && selectedCandidatePairId);
+  if (transport) return report?.get(transport.selectedCandidatePairId);
+  const usable = entries.filter(({ type, nominated, selected, state }) => type === 'candidate-pair' && (nominated || selected) && state === 'succeeded');
+  return usable.find(({ selected }) => selected) ?? usable[0];
 }
 
 /** @param {RTCStatsReport | undefined} report @param {string} type @param {Map<any, any>} tracks mid -> track id */
@@ -43,8 +50,12 @@ function streams(report, type, tracks) {
     const codec = entry.codecId ? report?.get(entry.codecId)?.mimeType : undefined;
     const keys = ['kind', 'mid', 'rid', 'bytesSent', 'bytesReceived', 'packetsSent', 'packetsReceived', 'packetsLost', 'jitter', 'frameWidth', 'frameHeight',
       'framesPerSecond', 'framesDecoded', 'framesEncoded', 'framesDropped', 'freezeCount', 'totalFreezesDuration', 'keyFramesDecoded', 'nackCount', 'pliCount',
-      'concealedSamples', 'totalSamplesReceived', 'audioLevel', 'totalAudioEnergy', 'qualityLimitationReason', 'active'];
-    list.push({ track, codec, ...Object.fromEntries(keys.filter((key) => entry[key] !== undefined).map((key) => [key, entry[key]])) });
+      'concealedSamples', 'totalSamplesReceived', 'audioLevel', 'totalAudioEnergy', 'qualityLimitationReason', 'active',
+      'scalabilityMode', 'targetBitrate'];
+    // What the server reported of it (RTCP receiver reports).
+    const remote = entry.remoteId ? report?.get(entry.remoteId) : undefined;
+    const told = type === 'outbound-rtp' && remote ? { remoteLost: remote.packetsLost, remoteRttMs: remote.roundTripTime === undefined ? undefined : remote.roundTripTime * 1000 } : {};
+    list.push({ track, codec, ...told, ...Object.fromEntries(keys.filter((key) => entry[key] !== undefined).map((key) => [key, entry[key]])) });
   }
   return list;
 }

@@ -126,7 +126,9 @@ export class Subscriber extends Emitter {
 
   /** @param {RTCPeerConnection} pc @param {'audio' | 'video'} kind */
   _add(pc, kind) {
-    this.slots.push(new Slot(pc.addTransceiver(kind, { direction: 'recvonly' }), kind));
+    const transceiver = pc.addTransceiver(kind, { direction: 'recvonly' });
+    if (kind === 'video') offerDependencies(transceiver);
+    this.slots.push(new Slot(transceiver, kind));
   }
 
   /** @param {'audio' | 'video'} kind */
@@ -157,4 +159,18 @@ export class Subscriber extends Emitter {
     slot.trackId = null;
     if (previous !== null) this.emit('bound', slot, null, previous);
   }
+}
+
+const DEPENDENCY_DESCRIPTOR = 'https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension';
+
+/**
+ * Chromium offers the dependency descriptor only where it sends layers; without it, nobody can decode the spatial layers of AV1.
+ * @param {any} transceiver
+ */
+function offerDependencies(transceiver) {
+  const all = transceiver.getHeaderExtensionsToNegotiate?.();
+  const ours = all?.find((/** @type {any} */ { uri }) => uri === DEPENDENCY_DESCRIPTOR);
+  if (!ours || ours.direction !== 'stopped') return;
+  ours.direction = 'sendrecv';
+  transceiver.setHeaderExtensionsToNegotiate(all);
 }

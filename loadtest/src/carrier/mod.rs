@@ -623,6 +623,10 @@ impl Stage {
     fn fall_silent(&mut self, now: Instant) {
         for (_, client) in &mut self.clients {
             totals::finish_viewers(client, now);
+            if client.lines.is_some() {
+                // What the server believes of a path that is not good.
+                client.participant.request("stats", serde_json::json!({}));
+            }
             if now.saturating_duration_since(client.began) < NEWCOMER {
                 client.expects = (0, 0);
             }
@@ -645,6 +649,7 @@ impl Stage {
         let Some(client) = self.clients.get_mut(index).filter(|client| !client.counted) else { return };
         client.counted = true;
         self.gone.add(client);
+        self.gone.note_layers(client);
         self.gone_sent.add(client);
         if let Some([down, up]) = client.lines.as_deref() {
             self.gone_lost.0 += down.lost;

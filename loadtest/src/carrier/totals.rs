@@ -37,6 +37,20 @@ impl Sums {
         }
     }
 
+    /// Adds which layers one client showed last, and what the server believed of its path.
+    pub(super) fn note_layers(&mut self, client: &Client) {
+        let media = &mut self.cohorts[client.cohort as usize][Kind::Video as usize];
+        let slots = client.participant.subscriber.iter().flat_map(|s| &s.slots);
+        for shown in slots.filter_map(|s| s.viewer()?.shown()) {
+            let layer = format!("encoding {}, S{} T{}", shown.encoding, shown.spatial, shown.temporal);
+            *media.layers.entry(layer).or_default() += 1;
+        }
+        let stats = client.participant.stats.as_ref();
+        if let Some(bps) = stats.and_then(|s| s["sub"]["estimateBps"].as_u64()) {
+            media.estimates.add(bps);
+        }
+    }
+
     /// Of all groups and kinds.
     pub(super) fn all(&self) -> Media {
         let mut all = Media::default();
@@ -121,7 +135,9 @@ pub(super) fn missing_tails<'a>(clients: impl Iterator<Item = &'a Client> + Clon
                     slot.track.as_ref() == Some(track)
                         && client.participant.states.get(track).is_none_or(|state| state == "live")
                 });
-            if !live || publisher.generation() != last.generation || publisher.encodings(last.track) != 1 {
+            // Of layers, not all need come.
+            let layered = publisher.encodings(last.track) != 1 || publisher.is_layered(last.track);
+            if !live || publisher.generation() != last.generation || layered {
                 continue;
             }
             let sent = publisher.sent(last.track, last.encoding).unwrap_or(0);

@@ -4,7 +4,11 @@
 //! [`Participant`] is what to use. Media is synthetic: each packet says which frame of whom it is and when it was sent, so the
 //! receiver can tell exactly what a decoder would have seen.
 pub mod audio;
+mod bits;
+pub mod feedback;
+pub mod head;
 pub mod ice;
+pub mod layers;
 pub mod ledger;
 pub mod meter;
 pub mod participant;
@@ -14,13 +18,16 @@ mod ring;
 pub mod sdp;
 pub mod stun;
 pub mod subscriber;
+pub mod track;
 pub mod transport;
 pub mod video;
 
+pub use feedback::Feedback;
+pub use layers::Layering;
 pub use meter::Meter;
 pub use participant::{Participant, Settings};
 pub use payload::VideoCodec;
-pub use publisher::TrackConfig;
+pub use track::TrackConfig;
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,11 @@
 //! A participant: the room API on one side, the two connections on the other.
+use super::feedback::Feedback;
 use super::meter::Meter;
 use super::payload::VideoCodec;
-use super::publisher::{Publisher, TrackConfig};
+use super::publisher::Publisher;
 use super::sdp::{self, Head, Media};
 use super::subscriber::Subscriber;
+use super::track::TrackConfig;
 use super::transport::Transport;
 use super::{Epoch, earliest, ms};
 use exedra::peer::LocalIdentity;
@@ -25,6 +27,9 @@ const MEND: Duration = ms_const(4_000);
 const RESTARTS: u32 = 2;
 /// Notes of what went wrong that are kept.
 const MAX_PROBLEMS: usize = 64;
+/// Events that are kept as they came.
+const REMEMBERED: [&str; 4] = ["track.state", "slot.bind", "publish.layers", "quality"];
+const MAX_HEARD: usize = 4_096;
 
 const fn ms_const(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -64,10 +69,14 @@ pub struct Settings {
     pub most_slots: (usize, usize),
     /// Take lost packets again as RTX, else under their own number.
     pub rtx: bool,
+    /// What it tells the server of the path to it.
+    pub feedback: Feedback,
     /// Restart ICE, or build connections anew, when they are lost.
     pub mends: bool,
     /// Video codecs that it can receive, the best first.
     pub codecs: Vec<VideoCodec>,
+    /// What it says that it sees of every video, in pixels; `None`: it says nothing.
+    pub view: Option<(u16, u16)>,
     /// Keep a list of who is in the room. It costs time for each who comes and goes.
     pub roster: bool,
 }
@@ -98,11 +107,17 @@ pub struct Participant {
     pub states: BTreeMap<String, String>,
     /// Event types that came, counted.
     pub events: BTreeMap<String, u64>,
+    /// What was told of layers and quality, and when; only with a roster.
+    pub heard: Vec<Heard>,
+    /// What the server last answered to `stats`.
+    pub stats: Option<Value>,
     /// Answers that were refused, and whatever else should not have happened.
     pub problems: Vec<String>,
     pub said: u64,
     pub joined_at: Option<Instant>,
     next_review: Option<Instant>,
+    /// Tracks came or went since it was said what is looked at.
+    view_stale: bool,
     socket_open: bool,
     /// The hello on this socket has been answered.
     welcomed: bool,
@@ -121,6 +136,13 @@ struct Envelope<'a> {
     seq: Option<u64>,
     #[serde(rename = "type", borrow)]
     kind: Option<Cow<'a, str>>,
+}
+
+/// An event of the room, as it came.
+pub struct Heard {
+    pub at: Instant,
+    pub kind: String,
+    pub data: Value,
 }
 
 #[derive(Default)]
@@ -146,6 +168,7 @@ struct Asked {
 enum What {
     Hello,
     Negotiate(Pc),
+    Stats,
     Other,
 }
 
@@ -170,10 +193,13 @@ impl Participant {
             own: BTreeMap::new(),
             states: BTreeMap::new(),
             events: BTreeMap::new(),
+            heard: Vec::new(),
+            stats: None,
             problems: Vec::new(),
             said: 0,
             joined_at: None,
             next_review: None,
+            view_stale: false,
             socket_open: false,
             welcomed: false,
             resumed: false,
@@ -206,9 +232,9 @@ impl Participant {
         self.welcomed.then_some(self.resumed)
     }
 
-    /// Sends a request. Its answer is only looked at if it is refused.
+    /// Sends a request. Its answer is only looked at if it is refused; that to `stats` is kept.
     pub fn request(&mut self, kind: &str, data: Value) {
-        self.ask(kind, data, What::Other);
+        self.ask(kind, data, if kind == "stats" { What::Stats } else { What::Other });
     }
 
     /// Mutes or unmutes one's own track on this m-line.
@@ -249,6 +275,13 @@ impl Participant {
         if let Some(transport) = self.transport_mut(pc) {
             transport.renew_credentials();
             self.negotiate(now, pc);
+        }
+    }
+
+    /// Sends an RTCP compound of one's own making.
+    pub fn send_rtcp(&mut self, pc: Pc, compound: &[u8]) {
+        if let Some(transport) = self.transport_mut(pc) {
+            transport.send_rtcp(compound);
         }
     }
 
@@ -324,6 +357,21 @@ impl Participant {
         if self.next_review.is_some_and(|at| at <= now) {
             self.next_review = Some(now + REVIEW);
             Pc::BOTH.into_iter().for_each(|pc| self.review(now, pc));
+            if std::mem::take(&mut self.view_stale) {
+                self.say_view();
+            }
+        }
+    }
+
+    /// Says in which size everything is looked at.
+    fn say_view(&mut self) {
+        let Some((width, height)) = self.settings.view else { return };
+        let own = |track: &str| self.own.values().any(|id| id == track);
+        let videos = self.tracks.iter().filter(|(id, track)| track["kind"] == "video" && !own(id));
+        let wishes = videos.map(|(id, _)| (id.clone(), json!({"w": width, "h": height})));
+        let tracks: serde_json::Map<String, Value> = wishes.collect();
+        if !tracks.is_empty() {
+            self.request("view", json!({"tracks": tracks}));
         }
     }
 
@@ -408,6 +456,7 @@ impl Participant {
         match asked.what {
             What::Hello => self.welcomed(now, data),
             What::Negotiate(pc) => self.negotiated(now, pc, data),
+            What::Stats => self.stats = Some(data.clone()),
             What::Other => {}
         }
     }
@@ -454,6 +503,7 @@ impl Participant {
             entries.filter_map(|v| Some((v[key].as_str()?.to_owned(), v.clone()))).collect()
         };
         self.tracks = by_id(&snapshot["tracks"], "track");
+        self.view_stale = true;
         if self.settings.roster {
             self.participants = by_id(&snapshot["participants"], "participant");
         }
@@ -469,6 +519,9 @@ impl Participant {
     }
 
     fn told(&mut self, now: Instant, kind: &str, data: &Value) {
+        if self.settings.roster && REMEMBERED.contains(&kind) && self.heard.len() < MAX_HEARD {
+            self.heard.push(Heard { at: now, kind: kind.to_owned(), data: data.clone() });
+        }
         let id = |key: &str| data[key].as_str().unwrap_or_default().to_owned();
         match kind {
             "participant.joined" | "participant.updated" => {
@@ -482,6 +535,7 @@ impl Participant {
                     self.rest(&id("track"));
                 }
                 self.tracks.insert(id("track"), data.clone());
+                self.view_stale = true;
             }
             "track.unpublished" => {
                 self.rest(&id("track"));
@@ -517,8 +571,7 @@ impl Participant {
         let Some(slot) = self.subscriber.as_mut().and_then(|s| s.slot_mut(mid)) else { return };
         let track = binding["track"].as_str().map(str::to_owned);
         if slot.track != track {
-            slot.track = track;
-            slot.rest();
+            slot.rebind(track);
         }
     }
 
@@ -531,9 +584,10 @@ impl Participant {
     fn layers(&mut self, data: &Value) {
         let wanted = data["wanted"].as_array().into_iter().flatten().filter_map(|r| r.as_str().map(str::to_owned));
         let wanted: Vec<String> = wanted.collect();
+        let active = data["active"] != false;
         let mid = self.own.iter().find(|(_, track)| Some(track.as_str()) == data["track"].as_str()).map(|(mid, _)| mid);
         if let (Some(mid), Some(publisher)) = (mid, &mut self.publisher) {
-            publisher.set_layers(mid, &wanted);
+            publisher.set_wanted(mid, active, &wanted);
         }
     }
 
@@ -553,7 +607,8 @@ impl Participant {
             }
             Pc::Sub => {
                 let (ssrc, settings) = (Ssrc(self.rng.random()), &self.settings);
-                self.subscriber = Some(Subscriber::new(transport, epoch, ssrc, settings.rtx, &settings.codecs));
+                let told = (settings.rtx, settings.feedback);
+                self.subscriber = Some(Subscriber::new(transport, epoch, ssrc, told, &settings.codecs));
             }
         }
     }

@@ -1,17 +1,19 @@
 //! The sending side: synthetic frames as RTP, kept for a while to be sent again, and reports.
-use super::payload::{TAG, Tag, VideoCodec};
+use super::feedback::Feedback;
+use super::head::Shape;
+use super::layers::Place;
+use super::payload::Tag;
 use super::sdp::{self, AnsweredMedia, Direction, Media, extension_id};
+use super::track::{EncodingConfig, TrackConfig};
 use super::transport::Transport;
-use super::{Epoch, earliest, ms};
+use super::{Epoch, earliest};
 use exedra::rtp::rtcp::{self, Rtcp, SenderInfo};
 use exedra::rtp::{Extension, HeaderWriter, Kind, PayloadType, SeqNo, Ssrc};
-use rand::Rng;
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Payload bytes of one packet, unless the track says otherwise.
-const MTU: usize = 1_100;
 /// Packets kept to be sent again.
 const KEPT: usize = 1_024;
 const REPORTS: Duration = Duration::from_secs(1);
@@ -23,112 +25,6 @@ const KEYFRAME_FACTOR: usize = 4;
 const BURST: usize = 4;
 /// Least time between two keyframes of an encoding.
 const KEYFRAME_PAUSE: Duration = Duration::from_millis(200);
-
-/// A track to publish.
-#[derive(Clone, Debug)]
-pub struct TrackConfig {
-    pub kind: Kind,
-    /// `microphone`, `camera`, …
-    pub source: String,
-    /// Between two frames.
-    pub interval: Duration,
-    /// One without a name, or several with.
-    pub encodings: Vec<EncodingConfig>,
-    /// The first sequence number of each stream; random below 2^15 when absent.
-    pub first_sequence: Option<u16>,
-    /// Audio: dB below full scale.
-    pub level: u8,
-    /// Payload bytes of one packet.
-    pub mtu: usize,
-    /// Audio: offer to send lost packets again.
-    pub nack: bool,
-    /// Video: send lost packets again as RTX, else under their own number.
-    pub rtx: bool,
-    /// Video.
-    pub codec: VideoCodec,
-    /// Packets of exactly `mtu` bytes: frames take turns between one number of packets and the next, so that the bitrate holds.
-    pub even: bool,
-    /// Spread the packets of a frame over so much time. Zero: one burst.
-    pub pace: Duration,
-}
-
-#[derive(Clone, Debug)]
-pub struct EncodingConfig {
-    pub rid: Option<String>,
-    /// Of a frame that is no keyframe.
-    pub frame_bytes: usize,
-}
-
-impl TrackConfig {
-    /// 20 ms of Opus at 32 kbit/s, lost packets asked for again.
-    pub fn microphone() -> Self {
-        Self {
-            kind: Kind::Audio,
-            source: "microphone".into(),
-            interval: ms(20),
-            encodings: vec![EncodingConfig { rid: None, frame_bytes: 80 }],
-            first_sequence: None,
-            level: 30,
-            mtu: MTU,
-            nack: true,
-            rtx: true,
-            codec: VideoCodec::Vp8,
-            even: false,
-            pace: Duration::ZERO,
-        }
-    }
-    /// 20 frames a second of `frame_bytes` each.
-    pub fn camera(frame_bytes: usize) -> Self {
-        Self {
-            kind: Kind::Video,
-            source: "camera".into(),
-            interval: ms(50),
-            encodings: vec![EncodingConfig { rid: None, frame_bytes }],
-            ..Self::microphone()
-        }
-    }
-    pub fn simulcast(encodings: &[(&str, usize)]) -> Self {
-        let encoding =
-            |(rid, frame_bytes): &(&str, usize)| EncodingConfig { rid: Some((*rid).into()), frame_bytes: *frame_bytes };
-        Self { encodings: encodings.iter().map(encoding).collect(), ..Self::camera(0) }
-    }
-    pub fn source(mut self, source: &str) -> Self {
-        self.source = source.into();
-        self
-    }
-    pub fn every(mut self, interval: Duration) -> Self {
-        self.interval = interval;
-        self
-    }
-    pub fn starting_at(mut self, sequence: u16) -> Self {
-        self.first_sequence = Some(sequence);
-        self
-    }
-    pub fn level(mut self, level: u8) -> Self {
-        self.level = level;
-        self
-    }
-    pub fn without_rtx(mut self) -> Self {
-        self.rtx = false;
-        self
-    }
-    pub fn mtu(mut self, mtu: usize) -> Self {
-        self.mtu = mtu.max(self.codec.head_len() + TAG);
-        self
-    }
-    pub fn codec(mut self, codec: VideoCodec) -> Self {
-        self.codec = codec;
-        self
-    }
-    pub fn even(mut self) -> Self {
-        self.even = true;
-        self
-    }
-    pub fn paced(mut self, pace: Duration) -> Self {
-        self.pace = pace;
-        self
-    }
-}
 
 /// What was sent and received on the sending side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -173,7 +69,10 @@ struct Pending {
     /// Bytes of a packet's payload, and of the last one's.
     size: usize,
     last_size: usize,
+    place: Place,
     pictures: (u16, u8),
+    /// The last frame of its picture.
+    ends_picture: bool,
     labelled: bool,
     /// When the next packet is due, and how much later the one after it.
     due: Instant,
@@ -191,17 +90,23 @@ struct Track {
 }
 
 struct Stream {
-    rid: Option<String>,
-    frame_bytes: usize,
-    paused: bool,
+    config: EncodingConfig,
+    /// Somebody wants it, as the server says.
+    wanted: bool,
+    /// The encoder makes it.
+    made: bool,
     ssrc: Ssrc,
     rtx: Option<Ssrc>,
     next: SeqNo,
     next_rtx: SeqNo,
     timestamp_offset: u32,
+    /// Of the last picture.
     picture_id: u16,
     tl0_pic_idx: u8,
+    /// Pictures since the last keyframe.
+    picture: u32,
     frame: u32,
+    rng: SmallRng,
     count: u32,
     /// Bytes that were not sent for want of a whole packet.
     credit: usize,
@@ -221,6 +126,8 @@ struct Kept {
     marker: bool,
     /// The payload where it is sent again as RTX, else the sealed datagram.
     bytes: Vec<u8>,
+    /// The dependency descriptor, if there is one.
+    descriptor: Vec<u8>,
 }
 
 impl Publisher {
@@ -278,15 +185,40 @@ impl Publisher {
         }
     }
 
-    /// Sends only these encodings of a track; the others go on with a keyframe when they are wanted again.
-    pub fn set_layers(&mut self, mid: &str, wanted: &[String]) {
-        for track in self.tracks.iter_mut().filter(|t| t.mid == mid) {
-            for stream in &mut track.streams {
-                let paused = stream.rid.as_ref().is_some_and(|rid| !wanted.contains(rid));
-                stream.keyframe_wanted |= stream.paused && !paused;
-                stream.paused = paused;
-            }
+    /// What the server wants of a track: nothing at all if it is not `active`, else these encodings where they have names. What is wanted again
+    /// goes on with a keyframe.
+    pub fn set_wanted(&mut self, mid: &str, active: bool, wanted: &[String]) {
+        for stream in self.streams_of(mid) {
+            let named = stream.config.rid.as_ref().is_none_or(|rid| wanted.contains(rid));
+            stream.keyframe_wanted |= !stream.wanted && active && named;
+            stream.wanted = active && named;
         }
+    }
+
+    /// The encoder makes only these encodings of a track, as if it had no time for others.
+    pub fn set_made(&mut self, mid: &str, made: &[String]) {
+        for stream in self.streams_of(mid) {
+            let named = stream.config.rid.as_ref().is_none_or(|rid| made.contains(rid));
+            stream.keyframe_wanted |= !stream.made && named;
+            stream.made = named;
+        }
+    }
+
+    /// Frames are so much larger or smaller from now on.
+    pub fn scale(&mut self, mid: &str, factor: f64) {
+        for stream in self.streams_of(mid) {
+            stream.config.frame_bytes = (stream.config.frame_bytes as f64 * factor) as usize;
+        }
+    }
+
+    fn streams_of(&mut self, mid: &str) -> impl Iterator<Item = &mut Stream> {
+        self.tracks.iter_mut().filter(move |t| t.mid == mid).flat_map(|t| &mut t.streams)
+    }
+
+    /// Encodings of a track that are sent.
+    pub fn sending(&self, mid: &str) -> Vec<bool> {
+        let track = self.tracks.iter().find(|t| t.mid == mid);
+        track.map(|t| t.streams.iter().map(Stream::is_sent).collect()).unwrap_or_default()
     }
 
     /// How loud an audio track is from now on.
@@ -314,6 +246,11 @@ impl Publisher {
     /// How many encodings a track has.
     pub fn encodings(&self, track: u8) -> usize {
         self.tracks.get(usize::from(track)).map_or(0, |t| t.streams.len())
+    }
+
+    /// Whether the frames of a track are of several layers.
+    pub fn is_layered(&self, track: u8) -> bool {
+        self.tracks.get(usize::from(track)).is_some_and(|t| !t.config.layering.is_flat())
     }
 
     /// Packets sent so far of one encoding: a receiver's last tag counts up to here.
@@ -369,19 +306,16 @@ impl Publisher {
             let Some(rtx) = stream.rtx else { return transport.send(kept.bytes.clone()) };
             let seq = stream.next_rtx;
             stream.next_rtx = seq.next();
-            let mut head = [0; 96];
-            let mut writer = HeaderWriter::new(
-                &mut head,
-                kept.marker,
-                payload_type(sdp::payload_type(track.config.codec) + 1),
-                seq.low(),
-                kept.timestamp,
-                rtx,
-                false,
-            );
+            let mut head = [0; 256];
+            let kind = payload_type(sdp::payload_type(track.config.codec) + 1);
+            let two_byte = kept.descriptor.len() > 16;
+            let mut writer = HeaderWriter::new(&mut head, kept.marker, kind, seq.low(), kept.timestamp, rtx, two_byte);
             writer.extension(extension_id(Extension::Mid), mid.as_bytes());
-            if let Some(rid) = &stream.rid {
+            if let Some(rid) = &stream.config.rid {
                 writer.extension(extension_id(Extension::RepairedRid), rid.as_bytes());
+            }
+            if !kept.descriptor.is_empty() {
+                writer.extension(extension_id(Extension::DependencyDescriptor), &kept.descriptor);
             }
             writer.extension(extension_id(Extension::TransportCc), &transport_sequence.to_be_bytes());
             *transport_sequence = transport_sequence.wrapping_add(1);
@@ -410,7 +344,7 @@ impl Publisher {
                 let base = if missed > 0 { now } else { at };
                 track.next_frame = Some(base + track.config.interval);
                 if live {
-                    let parts: u64 = track.streams.iter().filter(|s| !s.paused).map(|s| u64::from(s.parts)).sum();
+                    let parts: u64 = track.streams.iter().filter(|s| s.is_sent()).map(|s| u64::from(s.parts)).sum();
                     self.stats.due += missed as u64 * parts;
                     self.capture(now, index);
                 }
@@ -427,24 +361,16 @@ impl Publisher {
     fn capture(&mut self, now: Instant, index: usize) {
         let Self { tracks, stats, epoch, id, pending, .. } = self;
         let Some(track) = tracks.get_mut(index) else { return };
-        for (encoding, stream) in track.streams.iter_mut().enumerate().filter(|(_, s)| !s.paused) {
-            let tag = Tag {
-                publisher: id.0,
-                generation: id.1,
-                track: index as u8,
-                encoding: encoding as u8,
-                keyframe: false,
-                frame: stream.frame,
-                part: 0,
-                parts: 1,
-                micros: epoch.micros(now),
-                sent: 0,
-                count: 0,
-            };
-            let frame = stream.frame(now, &track.config, tag, index);
-            stats.due += u64::from(frame.tag.parts);
-            stats.keyframes += u64::from(frame.tag.keyframe);
-            pending.push_back(frame);
+        for (encoding, stream) in track.streams.iter_mut().enumerate().filter(|(_, s)| s.is_sent()) {
+            let source = (id.0, id.1, index as u8, encoding as u8);
+            let micros = epoch.micros(now);
+            stream.begin_picture(now, &track.config);
+            for spatial in 0..track.config.layering.spatial {
+                let frame = stream.frame(now, &track.config, source, spatial, micros);
+                stats.due += u64::from(frame.tag.parts);
+                stats.keyframes += u64::from(frame.tag.keyframe);
+                pending.push_back(frame);
+            }
         }
     }
 
@@ -480,7 +406,7 @@ impl Publisher {
     fn report(&mut self, now: Instant) {
         let mut out = Vec::new();
         for track in self.tracks.iter().filter(|t| !t.stopped) {
-            for stream in track.streams.iter().filter(|s| s.packets > 0 && !s.paused) {
+            for stream in track.streams.iter().filter(|s| s.packets > 0 && s.is_sent()) {
                 let rtp_timestamp = stream.timestamp(self.epoch.micros(now), track.config.kind);
                 let (packets, octets) = (stream.packets, stream.octets);
                 let ntp = self.epoch.ntp(now);
@@ -509,13 +435,14 @@ impl Publisher {
 
 impl Track {
     fn media(&self) -> Media {
-        let named = self.streams.iter().filter_map(|s| s.rid.clone()).collect::<Vec<_>>();
+        let named = self.streams.iter().filter_map(|s| s.config.rid.clone()).collect::<Vec<_>>();
         Media {
             mid: self.mid.clone(),
             kind: self.config.kind,
             direction: if self.stopped { Direction::Inactive } else { Direction::Send },
             audio_nack: self.config.nack,
             rtx: self.config.rtx,
+            feedback: Feedback::TransportCc,
             codecs: vec![self.config.codec],
             ssrcs: self.streams.iter().filter(|_| named.is_empty()).map(|s| (s.ssrc, s.rtx)).collect(),
             rids: named,
@@ -527,9 +454,9 @@ impl Stream {
     fn new(rng: &mut SmallRng, track: &TrackConfig, config: &EncodingConfig) -> Self {
         let first = track.first_sequence.unwrap_or_else(|| rng.random_range(0..0x8000));
         Self {
-            rid: config.rid.clone(),
-            frame_bytes: config.frame_bytes,
-            paused: false,
+            config: config.clone(),
+            wanted: true,
+            made: config.made,
             ssrc: Ssrc(rng.random()),
             rtx: (track.kind == Kind::Video && track.rtx).then(|| Ssrc(rng.random())),
             next: SeqNo(first.into()),
@@ -537,7 +464,9 @@ impl Stream {
             timestamp_offset: rng.random(),
             picture_id: rng.random_range(0..0x8000),
             tl0_pic_idx: rng.random(),
+            picture: 0,
             frame: 0,
+            rng: SmallRng::from_rng(rng),
             count: 0,
             credit: 0,
             parts: 1,
@@ -554,15 +483,63 @@ impl Stream {
         self.timestamp_offset.wrapping_add((micros * u64::from(kind.clock_rate()) / 1_000_000) as u32)
     }
 
-    /// The next frame, captured now.
-    fn frame(&mut self, now: Instant, config: &TrackConfig, mut tag: Tag, track: usize) -> Pending {
+    fn is_sent(&self) -> bool {
+        self.wanted && self.made
+    }
+
+    /// Another picture is captured: a keyframe if one is wanted.
+    fn begin_picture(&mut self, now: Instant, config: &TrackConfig) {
         let rested = self.last_keyframe.is_none_or(|at| now.saturating_duration_since(at) >= KEYFRAME_PAUSE);
-        let video = config.kind == Kind::Video;
-        tag.keyframe = video && self.keyframe_wanted && rested;
-        if tag.keyframe {
-            (self.keyframe_wanted, self.last_keyframe) = (false, Some(now));
+        self.picture += 1;
+        if config.kind == Kind::Video && self.keyframe_wanted && rested {
+            (self.keyframe_wanted, self.last_keyframe, self.picture) = (false, Some(now), 0);
         }
-        let bytes = self.frame_bytes * if tag.keyframe { KEYFRAME_FACTOR } else { 1 };
+        self.picture_id = (self.picture_id + 1) & 0x7fff;
+        let place = config.layering.place(self.picture, 0);
+        self.tl0_pic_idx = self.tl0_pic_idx.wrapping_add(u8::from(place.temporal == 0));
+    }
+
+    /// Bytes of a frame.
+    fn frame_size(&mut self, config: &TrackConfig, place: &Place) -> usize {
+        let (layering, mean) = (config.layering, self.config.frame_bytes);
+        if config.kind == Kind::Audio || layering.is_flat() && config.noise == 0.0 {
+            return mean * if place.key_picture && config.kind == Kind::Video { KEYFRAME_FACTOR } else { 1 };
+        }
+        let above = i32::from(layering.spatial - 1 - place.spatial);
+        let share = if place.key_picture { KEYFRAME_FACTOR as f64 } else { layering.share(place.temporal) };
+        let noise = 1.0 + f64::from(config.noise) * self.rng.random_range(-1.0..=1.0);
+        (mean as f64 * share * noise / 3f64.powi(above)) as usize
+    }
+
+    /// The next frame of the picture: of one spatial layer.
+    fn frame(
+        &mut self,
+        now: Instant,
+        config: &TrackConfig,
+        (publisher, generation, track, encoding): (u32, u8, u8, u8),
+        spatial: u8,
+        micros: u64,
+    ) -> Pending {
+        let video = config.kind == Kind::Video;
+        let place = config.layering.place(self.picture, spatial);
+        let mut tag = Tag {
+            publisher,
+            generation,
+            track,
+            encoding,
+            keyframe: video && place.key_picture && spatial == 0,
+            frame: self.frame,
+            spatial,
+            temporal: place.temporal,
+            refs: place.refs,
+            picture: self.picture_id,
+            part: 0,
+            parts: 1,
+            micros,
+            sent: 0,
+            count: 0,
+        };
+        let bytes = self.frame_size(config, &place);
         let (size, last_size) = match (video, config.even) {
             (false, _) => (bytes, bytes),
             (true, true) => {
@@ -577,22 +554,24 @@ impl Stream {
             }
         };
         let first_sent = *self.first_sent.get_or_insert(now);
+        let pace = config.pace / u32::from(config.layering.spatial);
         let frame = Pending {
-            track,
+            track: usize::from(tag.track),
             stream: usize::from(tag.encoding),
             tag,
             timestamp: self.timestamp(tag.micros, config.kind),
             size,
             last_size,
+            place,
             pictures: (self.picture_id, self.tl0_pic_idx),
+            ends_picture: spatial + 1 == config.layering.spatial,
             labelled: tag.keyframe || now.saturating_duration_since(first_sent) < LABELLED,
-            due: now,
-            gap: config.pace / u32::from(tag.parts),
+            // One layer after the other.
+            due: now + pace * u32::from(spatial),
+            gap: pace / u32::from(tag.parts),
         };
         self.parts = tag.parts;
         self.frame = self.frame.wrapping_add(1);
-        self.picture_id = (self.picture_id + 1) & 0x7fff;
-        self.tl0_pic_idx = self.tl0_pic_idx.wrapping_add(1);
         frame
     }
 
@@ -610,26 +589,47 @@ impl Stream {
         let full = self.kept.len() == KEPT;
         let mut payload = if full { self.kept.pop_front().map(|k| k.bytes).unwrap_or_default() } else { Vec::new() };
         payload.clear();
+        let len = if last { frame.last_size } else { frame.size };
         if video {
-            config.codec.write(&mut payload, tag.part == 0, last, tag.keyframe, frame.pictures);
+            let shape = Shape {
+                layering: config.layering,
+                place: frame.place,
+                starts: tag.part == 0,
+                ends: last,
+                pictures: frame.pictures,
+                size: self.config.size,
+                len,
+            };
+            shape.write(config.codec, &mut payload);
         } else {
             payload.push(0x78); // One 20 ms frame of fullband CELT (RFC 6716 section 3.1).
         }
         tag.write(&mut payload);
-        payload.resize(payload.len().max(if last { frame.last_size } else { frame.size }), 0x5a);
-        let marker = !video || last;
-        let mut head = [0; 96];
+        payload.resize(payload.len().max(len), 0x5a);
+        let marker = !video || last && frame.ends_picture;
+        let structured = tag.keyframe && tag.part == 0;
+        let descriptor = if video && config.descriptor {
+            let size = structured.then_some(self.config.size);
+            config.layering.descriptor(&frame.place, (tag.part == 0, last), tag.frame as u16, size)
+        } else {
+            Vec::new()
+        };
+        let mut head = [0; 256];
         let kind = payload_type(if video { sdp::payload_type(config.codec) } else { sdp::OPUS });
         let seq = self.next;
-        let mut writer = HeaderWriter::new(&mut head, marker, kind, seq.low(), frame.timestamp, self.ssrc, false);
+        let mut writer =
+            HeaderWriter::new(&mut head, marker, kind, seq.low(), frame.timestamp, self.ssrc, descriptor.len() > 16);
         if frame.labelled {
             writer.extension(extension_id(Extension::Mid), mid.as_bytes());
-            if let Some(rid) = &self.rid {
+            if let Some(rid) = &self.config.rid {
                 writer.extension(extension_id(Extension::Rid), rid.as_bytes());
             }
         }
         if !video {
             writer.extension(extension_id(Extension::AudioLevel), &[config.level | 0x80]);
+        }
+        if !descriptor.is_empty() {
+            writer.extension(extension_id(Extension::DependencyDescriptor), &descriptor);
         }
         writer.extension(extension_id(Extension::TransportCc), &transport_sequence.to_be_bytes());
         *transport_sequence = transport_sequence.wrapping_add(1);
@@ -639,7 +639,7 @@ impl Stream {
         self.octets = self.octets.wrapping_add(payload.len() as u32);
         let bytes = if self.rtx.is_some() { payload } else { sealed.clone() };
         transport.send(sealed);
-        self.kept.push_back(Kept { seq, timestamp: frame.timestamp, marker, bytes });
+        self.kept.push_back(Kept { seq, timestamp: frame.timestamp, marker, bytes, descriptor });
         (self.next, self.count) = (seq.next(), self.count.wrapping_add(1));
         true
     }

@@ -1,4 +1,5 @@
 //! Offers as text, and what a client needs of an answer.
+use super::feedback::Feedback;
 use super::payload::VideoCodec;
 use exedra::peer::config::{Fingerprint, IceCredentials};
 use exedra::rtp::{Extension, Kind, Ssrc};
@@ -32,13 +33,14 @@ pub fn codec_of(kind: Kind, payload_type_of: u8) -> Option<(Option<VideoCodec>, 
 }
 
 /// The ids that every offer gives to header extensions.
-pub const EXTENSIONS: [(u8, Extension); 6] = [
+pub const EXTENSIONS: [(u8, Extension); 7] = [
     (1, Extension::AudioLevel),
     (2, Extension::AbsSendTime),
     (3, Extension::TransportCc),
     (4, Extension::Mid),
     (10, Extension::Rid),
     (11, Extension::RepairedRid),
+    (12, Extension::DependencyDescriptor),
 ];
 
 /// The id of an extension in every offer.
@@ -64,6 +66,8 @@ pub struct Media {
     pub audio_nack: bool,
     /// Video: lost packets come again as RTX, else under their own number.
     pub rtx: bool,
+    /// How congestion is told of.
+    pub feedback: Feedback,
     /// Video: what is offered, the best first.
     pub codecs: Vec<VideoCodec>,
     /// Encodings by name; then `ssrcs` are not told.
@@ -120,7 +124,8 @@ fn write_media(text: &mut String, head: &Head<'_>, media: &Media) {
     for (id, extension) in EXTENSIONS {
         let fits = match extension {
             Extension::AudioLevel => media.kind == Kind::Audio,
-            Extension::Rid | Extension::RepairedRid => media.kind == Kind::Video,
+            Extension::Rid | Extension::RepairedRid | Extension::DependencyDescriptor => media.kind == Kind::Video,
+            Extension::TransportCc => media.feedback == Feedback::TransportCc,
             _ => true,
         };
         if fits {
@@ -140,13 +145,15 @@ fn write_media(text: &mut String, head: &Head<'_>, media: &Media) {
     match media.kind {
         Kind::Audio => {
             line(format_args!("a=rtpmap:{OPUS} opus/48000/2"));
-            line(format_args!("a=rtcp-fb:{OPUS} transport-cc"));
+            if media.feedback == Feedback::TransportCc {
+                line(format_args!("a=rtcp-fb:{OPUS} transport-cc"));
+            }
             if media.audio_nack {
                 line(format_args!("a=rtcp-fb:{OPUS} nack"));
             }
             line(format_args!("a=fmtp:{OPUS} minptime=10;useinbandfec=1"));
         }
-        Kind::Video => formats.iter().for_each(|codec| write_codec(text, *codec, media.rtx)),
+        Kind::Video => formats.iter().for_each(|codec| write_codec(text, *codec, media)),
     }
     let mut line = |args: std::fmt::Arguments<'_>| {
         let _ = text.write_fmt(args);
@@ -179,8 +186,8 @@ impl std::fmt::Display for Formats<'_> {
     }
 }
 
-fn write_codec(text: &mut String, codec: VideoCodec, rtx: bool) {
-    let n = payload_type(codec);
+fn write_codec(text: &mut String, codec: VideoCodec, media: &Media) {
+    let (n, rtx) = (payload_type(codec), media.rtx);
     let (name, parameters) = match codec {
         VideoCodec::Vp8 => ("VP8", ""),
         VideoCodec::Vp9 => ("VP9", "profile-id=0"),
@@ -192,7 +199,12 @@ fn write_codec(text: &mut String, codec: VideoCodec, rtx: bool) {
         text.push_str("\r\n");
     };
     line(format_args!("a=rtpmap:{n} {name}/90000"));
-    for feedback in ["goog-remb", "transport-cc", "ccm fir", "nack", "nack pli"] {
+    let congestion: &[&str] = match media.feedback {
+        Feedback::TransportCc => &["goog-remb", "transport-cc"],
+        Feedback::Remb => &["goog-remb"],
+        Feedback::Nothing => &[],
+    };
+    for feedback in congestion.iter().chain(&["ccm fir", "nack", "nack pli"]) {
         line(format_args!("a=rtcp-fb:{n} {feedback}"));
     }
     if !parameters.is_empty() {

@@ -1,17 +1,18 @@
 //! The receiving side: slots, what was lost and asked for again, and reports.
 use super::audio::{self, Listener};
+use super::feedback::{Feedback, Reporter};
 use super::ledger::{Arrival, Ledger, Way};
 use super::meter::Meter;
 use super::payload::{Tag, VideoCodec};
 use super::sdp::{self, AnsweredMedia, Direction, Media};
 use super::transport::Transport;
-use super::video::{VideoPacket, Viewer};
+use super::video::{Described, VideoPacket, Viewer};
 use super::{Epoch, earliest, ms};
 use exedra::metrics::DropReason;
 use exedra::peer::srtp::SsrcState;
 use exedra::rtp::rtcp::{self, ReportBlock, Rtcp};
 use exedra::rtp::seq::SeqExtender;
-use exedra::rtp::{Header, Kind, NackGenerator, ReceptionStats, SeqNo, Ssrc};
+use exedra::rtp::{Extension, Header, Kind, NackGenerator, ReceptionStats, SeqNo, Ssrc};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub struct Subscriber {
     epoch: Epoch,
     ssrc: Ssrc,
     rtx: bool,
+    feedback: Feedback,
+    reporter: Reporter,
     codecs: Vec<VideoCodec>,
     next_report: Option<Instant>,
     next_review: Option<Instant>,
@@ -44,6 +47,8 @@ pub struct Subscriber {
     by_ssrc: Places,
     /// Packets of no slot.
     pub strays: u64,
+    /// Bytes of all datagrams of media, whatever they carry.
+    pub bytes: u64,
     /// The first packet on any slot, and the first keyframe.
     pub first_packet: Option<Instant>,
     pub first_keyframe: Option<Instant>,
@@ -76,6 +81,8 @@ pub struct Slot {
     report: Option<(u64, u32)>,
     latest: Option<(u64, u32)>,
     asked: VecDeque<u64>,
+    /// How long the fastest packet of the track was on its way, in microseconds.
+    fastest: Option<u64>,
 }
 
 /// A packet as it came.
@@ -99,6 +106,9 @@ pub struct SlotStats {
     pub packets: u64,
     /// Packets that came as RTX.
     pub repaired: u64,
+    /// Packets of nothing but padding: probes as RTX, and what the server filled numbers with.
+    pub padding: u64,
+    pub fillers: u64,
     pub nacks: u64,
     pub keyframe_requests: u64,
     #[serde(skip)]
@@ -126,13 +136,21 @@ impl Places {
 
 impl Subscriber {
     /// `ssrc` is that of our reports. Without `rtx`, lost packets come again under their own number.
-    pub fn new(transport: Transport, epoch: Epoch, ssrc: Ssrc, rtx: bool, codecs: &[VideoCodec]) -> Self {
+    pub fn new(
+        transport: Transport,
+        epoch: Epoch,
+        ssrc: Ssrc,
+        (rtx, feedback): (bool, Feedback),
+        codecs: &[VideoCodec],
+    ) -> Self {
         Self {
             transport,
             slots: Vec::new(),
             epoch,
             ssrc,
             rtx,
+            feedback,
+            reporter: Reporter::new(ssrc, feedback),
             next_report: None,
             codecs: codecs.to_vec(),
             next_review: None,
@@ -140,6 +158,7 @@ impl Subscriber {
             asked: Vec::new(),
             by_ssrc: Places::default(),
             strays: 0,
+            bytes: 0,
             first_packet: None,
             first_keyframe: None,
         }
@@ -175,6 +194,7 @@ impl Subscriber {
             direction: Direction::Receive,
             audio_nack: true,
             rtx: self.rtx,
+            feedback: self.feedback,
             codecs: self.codecs.clone(),
             rids: Vec::new(),
             ssrcs: Vec::new(),
@@ -221,7 +241,10 @@ impl Subscriber {
                     slot.reception.handle_packet(now, seq, header.timestamp);
                 }
                 let packet = Packet { now, epoch: self.epoch, header: &header, bytes: datagram.len(), is_rtx };
-                slot.handle_opened(&packet, seq, opened.get(..len).unwrap_or_default(), meter);
+                self.bytes += datagram.len() as u64;
+                self.reporter.handle_packet(meter.arrived.unwrap_or(now), &header, datagram);
+                let delay = slot.handle_opened(&packet, seq, opened.get(..len).unwrap_or_default(), meter);
+                delay.into_iter().for_each(|delay| self.reporter.handle_delay(delay));
             }
             Err(DropReason::SrtpReplayed) => slot.ledger.duplicates += 1,
             Err(why) => slot.fault(format!("slot {}: a packet that does not open: {why}", slot.mid)),
@@ -254,6 +277,7 @@ impl Subscriber {
             return;
         }
         let mut out = Vec::new();
+        self.reporter.write(now, &mut out);
         if self.next_report.is_none_or(|at| at <= now) {
             let blocks = self.slots.iter_mut().filter_map(|s| s.reception.report_block(now, s.ssrc?));
             let blocks: Vec<ReportBlock> = blocks.collect();
@@ -294,7 +318,8 @@ impl Subscriber {
             return transport;
         }
         let ready = self.transport.connected_at;
-        earliest([transport, self.next_nack, self.next_report.or(ready), self.next_review.or(ready)])
+        let feedback = self.reporter.poll_timeout();
+        earliest([transport, feedback, self.next_nack, self.next_report.or(ready), self.next_review.or(ready)])
     }
 }
 
@@ -339,7 +364,14 @@ impl Slot {
             report: None,
             latest: None,
             asked: VecDeque::new(),
+            fastest: None,
         }
+    }
+
+    /// Another track, or none, is shown from now on.
+    pub fn rebind(&mut self, track: Option<String>) {
+        (self.track, self.fastest) = (track, None);
+        self.rest();
     }
 
     pub fn viewer(&self) -> Option<&Viewer> {
@@ -402,25 +434,53 @@ impl Slot {
         }
     }
 
-    fn handle_opened(&mut self, packet: &Packet<'_>, seq: SeqNo, opened: &[u8], meter: &mut Meter) {
+    /// Gives how much longer than the fastest one a packet was on its way, where that says something of the path.
+    fn handle_opened(&mut self, packet: &Packet<'_>, seq: SeqNo, opened: &[u8], meter: &mut Meter) -> Option<Duration> {
         let Ok(range) = packet.header.payload_range(opened) else {
-            return self.fault(format!("{}: padding that does not fit", self.mid));
+            self.fault(format!("{}: padding that does not fit", self.mid));
+            return None;
         };
         let payload = opened.get(range).unwrap_or_default();
         let payload_type = packet.header.payload_type.value();
         let Some((codec, rtx)) = sdp::codec_of(self.kind, payload_type).filter(|(_, rtx)| *rtx == packet.is_rtx) else {
-            return self.fault(format!("{}: payload type {payload_type}", self.mid));
+            self.fault(format!("{}: payload type {payload_type}", self.mid));
+            return None;
         };
         if !rtx {
             self.stats.packets += 1;
             self.extender.accept(seq);
             let way = if self.asked.contains(&seq.0) { Way::Repair } else { Way::Wire };
-            return self.take(packet, seq, codec, payload, way, meter);
+            let descriptor = packet.header.extension(opened, sdp::extension_id(Extension::DependencyDescriptor));
+            return match payload {
+                [] => self.take_filler(packet, seq, way),
+                _ => self.take(packet, seq, codec, (payload, descriptor), way, meter),
+            };
         }
-        let Some((osn, payload)) = payload.split_first_chunk::<2>() else { return };
-        let Some(seq) = self.extender.extend(u16::from_be_bytes(*osn)) else { return };
+        let Some((osn, payload)) = payload.split_first_chunk::<2>() else {
+            self.stats.padding += 1;
+            return None;
+        };
+        let seq = self.extender.extend(u16::from_be_bytes(*osn))?;
         self.stats.repaired += 1;
-        self.take(packet, seq, codec, payload, Way::Repair, meter);
+        let descriptor = packet.header.extension(opened, sdp::extension_id(Extension::DependencyDescriptor));
+        match payload {
+            [] => self.take_filler(packet, seq, Way::Repair),
+            _ => self.take(packet, seq, codec, (payload, descriptor), Way::Repair, meter),
+        };
+        None
+    }
+
+    /// A number that the server used for nothing.
+    fn take_filler(&mut self, packet: &Packet<'_>, seq: SeqNo, way: Way) -> Option<Duration> {
+        self.nack.handle_packet(packet.now, seq);
+        self.ledger.enter(seq.0, way);
+        self.stats.highest = self.ledger.highest();
+        self.stats.fillers += 1;
+        match &mut self.media {
+            Screen::Video(viewer) => viewer.handle_filler(packet.now, seq),
+            Screen::Audio(_) => self.fault(format!("slot {}: padding among audio", self.mid)),
+        }
+        None
     }
 
     fn take(
@@ -428,23 +488,25 @@ impl Slot {
         packet: &Packet<'_>,
         seq: SeqNo,
         codec: Option<VideoCodec>,
-        payload: &[u8],
+        (payload, descriptor): (&[u8], Option<&[u8]>),
         way: Way,
         meter: &mut Meter,
-    ) {
+    ) -> Option<Duration> {
         let Packet { now, epoch, header, bytes, .. } = *packet;
         self.nack.handle_packet(now, seq);
         let arrival = self.ledger.enter(seq.0, way);
         self.stats.first_packet.get_or_insert(now);
         self.stats.highest = self.ledger.highest();
-        let head = codec.map(|codec| (codec.read(payload), codec.head_len()));
-        let Some(tag) = payload.get(head.map_or(1, |(_, len)| len)..).and_then(Tag::read) else {
-            return self.fault(format!("{}: {}: not what anybody sent", self.mid, seq.0));
+        let head = codec.map(|codec| (codec, codec.read(payload)));
+        let len = head.map_or(1, |(_, head)| head.map_or(0, |head| head.len));
+        let Some(tag) = payload.get(len..).and_then(Tag::read) else {
+            self.fault(format!("{}: {}: not what anybody sent", self.mid, seq.0));
+            return None;
         };
         let age = audio::age(epoch.start, now, tag.micros);
+        let travelled = epoch.micros(meter.arrived.unwrap_or(now)).saturating_sub(tag.sent);
         if matches!(arrival, Arrival::Next | Arrival::Late) {
-            let arrived = epoch.micros(meter.arrived.unwrap_or(now));
-            meter.count(self.kind, bytes, arrived.saturating_sub(tag.sent));
+            meter.count(self.kind, bytes, travelled);
         }
         if arrival == Arrival::Next {
             self.latest = Some((tag.micros, header.timestamp));
@@ -453,9 +515,11 @@ impl Slot {
         let (timestamp, marker) = (header.timestamp, header.marker);
         let fault = match (&mut self.media, head) {
             (Screen::Audio(listener), _) => listener.handle_packet(seq, timestamp, tag, age),
-            (Screen::Video(viewer), Some((Some(head), _))) => {
+            (Screen::Video(viewer), Some((codec, Some(head)))) => {
                 let before = viewer.stats.keyframes;
-                let fault = viewer.handle_packet(now, seq, VideoPacket { timestamp, marker, head, tag });
+                let descriptor = descriptor.and_then(Described::read);
+                let packet = VideoPacket { codec, timestamp, marker, head, tag, descriptor };
+                let fault = viewer.handle_packet(now, seq, packet);
                 if viewer.stats.keyframes > before {
                     self.stats.first_keyframe.get_or_insert(now);
                     self.keyframe_needed = false;
@@ -468,6 +532,9 @@ impl Slot {
             let mid = self.mid.clone();
             self.fault(format!("slot {mid}: {fault}"));
         }
+        let fastest = self.fastest.get_or_insert(travelled);
+        *fastest = travelled.min(*fastest);
+        (way == Way::Wire && arrival == Arrival::Next).then(|| Duration::from_micros(travelled - *fastest))
     }
 
     fn wants_keyframe(&mut self, now: Instant) -> bool {

@@ -131,6 +131,32 @@ pub struct Joins {
     pub first_keyframe: Histogram,
 }
 
+/// Estimates of paths, in bits a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Estimates {
+    /// How many there were.
+    pub count: u64,
+    pub least_bps: u64,
+    pub sum_bps: u64,
+    pub most_bps: u64,
+}
+
+impl Estimates {
+    pub fn add(&mut self, bps: u64) {
+        self.merge(&Self { count: 1, least_bps: bps, sum_bps: bps, most_bps: bps });
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        if other.count > 0 {
+            self.least_bps = if self.count == 0 { other.least_bps } else { self.least_bps.min(other.least_bps) };
+        }
+        self.count += other.count;
+        self.sum_bps += other.sum_bps;
+        self.most_bps = self.most_bps.max(other.most_bps);
+    }
+}
+
 /// What a kind of slot got.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -166,6 +192,10 @@ pub struct Media {
     /// included. Only
     /// packets of the measuring phase.
     pub latency: Histogram,
+    /// Video slots by the layers that they showed last.
+    pub layers: BTreeMap<String, u64>,
+    /// bad-network: what the server believed the paths of these clients to carry in the end.
+    pub estimates: Estimates,
 }
 
 /// Comings and goings.
@@ -480,6 +510,8 @@ impl Media {
         self.frozen_ms += other.frozen_ms;
         self.longest_freeze_ms = self.longest_freeze_ms.max(other.longest_freeze_ms);
         self.latency.merge(&other.latency);
+        other.layers.iter().for_each(|(layer, slots)| *self.layers.entry(layer.clone()).or_default() += slots);
+        self.estimates.merge(&other.estimates);
     }
 
     /// Packets that never came, as a share of those that were to come.

@@ -28,6 +28,14 @@ pub fn summary(result: &LoadResult) -> String {
             line(&format!("{name}: latency"), quantiles(&media.latency));
         }
     }
+    let impaired = result.totals.impaired.as_ref();
+    for (name, media) in [("video", Some(&result.totals.video)), ("bad network", impaired)] {
+        let Some(media) = media.filter(|m| m.layers.len() > 1 || m.estimates.count > 0) else { continue };
+        line(&format!("{name}: layers"), layers(media));
+        if media.estimates.count > 0 {
+            line(&format!("{name}: estimate"), estimates(&media.estimates));
+        }
+    }
     if result.totals.video.expected > 0 {
         let video = &result.totals.video;
         line(
@@ -74,6 +82,20 @@ fn packets(media: &Media) -> String {
         percent(repair),
         count(media.silent_slots)
     )
+}
+
+/// Which layers were shown in the end, and on how many slots.
+pub(super) fn layers(media: &Media) -> String {
+    let each = media.layers.iter().map(|(layer, slots)| format!("{}: {layer}", count(*slots)));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// What the server believed the paths to carry.
+pub(super) fn estimates(estimates: &model::Estimates) -> String {
+    let megabits = |bps: u64| format!("{:.2}", bps as f64 / 1e6);
+    let mean = estimates.sum_bps.checked_div(estimates.count).unwrap_or(0);
+    let (least, mean, most) = (megabits(estimates.least_bps), megabits(mean), megabits(estimates.most_bps));
+    format!("{least} to {most} Mbit/s, {mean} on average, of {} paths", count(estimates.count))
 }
 
 fn quantiles(histogram: &Histogram) -> String {

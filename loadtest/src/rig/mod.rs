@@ -296,6 +296,7 @@ fn slot(subscriber: usize, kind: Kind) -> Result<SendMedia, String> {
         kind,
         codecs: codecs(kind)?,
         extensions: extensions(),
+        mixed_headers: true,
         ssrc,
         rtx_ssrc: (kind == Kind::Video).then_some(Ssrc(ssrc.0 + 1)),
         active: true,

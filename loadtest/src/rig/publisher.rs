@@ -7,10 +7,10 @@ use exedra::rtp::{SeqNo, Ssrc};
 const VIDEO_SSRC: Ssrc = Ssrc(0x1000);
 const VIDEO_RTX_SSRC: Ssrc = Ssrc(0x1001);
 const AUDIO_SSRC: Ssrc = Ssrc(0x1002);
-/// Header and tag of a forwarded video packet: it has no extension.
-const FORWARDED_OVERHEAD: usize = 12 + 16;
-/// Forwarded with an audio level: 100 bytes.
-const AUDIO_PAYLOAD: usize = 64;
+/// Header and tag of a forwarded video packet: its one extension is the transport-wide number.
+const FORWARDED_OVERHEAD: usize = 12 + 8 + 16;
+/// Forwarded with an audio level and a transport-wide number: 100 bytes.
+const AUDIO_PAYLOAD: usize = 60;
 /// Ticks of the 90 kHz clock from frame to frame.
 const VIDEO_TICKS: u32 = 90 * FRAME.as_millis() as u32;
 const AUDIO_TICKS: u32 = 960;

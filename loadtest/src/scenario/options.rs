@@ -1,7 +1,7 @@
 //! What shapes a load: one set of options for all scenarios, each with a default that fits its scenario.
 use super::Name;
 use crate::carrier::{HttpPlan, Impairment};
-use crate::client::{TrackConfig, VideoCodec};
+use crate::client::{Feedback, Layering, TrackConfig, VideoCodec};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,6 +39,12 @@ pub struct Options {
     /// Cameras send three encodings: a quarter of the bitrate for half the size, and a quarter of that for a quarter.
     #[arg(long)]
     pub simulcast: bool,
+    /// How the frames of each encoding depend on each other, as WebRTC names it: L1T3, L3T3_KEY, ... VP8 and H.264 have temporal layers only.
+    #[arg(long, value_name = "MODE", default_value = "L1T1", value_parser = layering)]
+    pub layers: Layering,
+    /// What those who watch tell the server of their path: when each packet came, an estimate of their own, or nothing.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Feedback::TransportCc)]
+    pub feedback: Feedback,
     /// Milliseconds over which the packets of a frame are spread. 0: one burst, as Chromium sends all but its largest frames.
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub pacing_ms: u64,
@@ -75,6 +81,15 @@ pub struct Options {
     /// bad-network: the share of their datagrams that are overtaken, each way.
     #[arg(long, value_name = "SHARE", default_value_t = 0.005)]
     pub reorder: f64,
+    /// bad-network: bits a second that the path to each of them carries, UDP and IP left out. 0: as many as come.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub path_bps: u64,
+    /// bad-network: milliseconds that a datagram may wait for a narrow path; then it is lost.
+    #[arg(long, value_name = "MS", default_value_t = 200)]
+    pub buffer_ms: u64,
+    /// What viewers say that they see of each camera, in pixels: 640x360. The server chooses layers by it.
+    #[arg(long, value_name = "WxH", value_parser = size)]
+    pub view: Option<(u16, u16)>,
     /// How clients speak to the server: over its room API, or each by itself over WHIP (publishers) and WHEP (all others).
     #[arg(long, value_name = "API", value_enum, default_value_t = Api::Room)]
     pub api: Api,
@@ -105,6 +120,16 @@ pub enum Api {
 fn codec(text: &str) -> Result<VideoCodec, String> {
     let named = |codec: &VideoCodec| format!("{codec:?}").eq_ignore_ascii_case(text);
     VideoCodec::ALL.into_iter().find(named).ok_or_else(|| "vp8, vp9, h264 or av1".to_owned())
+}
+
+fn size(text: &str) -> Result<(u16, u16), String> {
+    let (width, height) = text.split_once('x').ok_or("as 640x360")?;
+    let of = |text: &str| text.parse::<u16>().map_err(|_| "as 640x360".to_owned());
+    Ok((of(width)?, of(height)?))
+}
+
+fn layering(text: &str) -> Result<Layering, String> {
+    Layering::parse(text).ok_or_else(|| "LxTy or LxTy_KEY, x and y from 1 to 3".to_owned())
 }
 
 impl Options {
@@ -173,7 +198,7 @@ impl Options {
         } else {
             TrackConfig::camera(frame_bytes(self.video_bps))
         };
-        let camera = camera.every(Duration::from_secs(1) / fps).codec(self.codec).mtu(payload);
+        let camera = camera.every(Duration::from_secs(1) / fps).codec(self.codec).layered(self.layers).mtu(payload);
         camera.even().paced(Duration::from_millis(self.pacing_ms))
     }
 
@@ -196,6 +221,9 @@ impl Options {
 
     /// What cannot be done.
     pub fn check(&self, name: Name) -> Result<(), String> {
+        if self.layers.spatial > 1 && matches!(self.codec, VideoCodec::Vp8 | VideoCodec::H264) {
+            return Err("VP8 and H.264 have no spatial layers".into());
+        }
         let rooms_only = matches!(name, Name::Conference | Name::Churn | Name::Webinar);
         if self.api == Api::Whip && rooms_only {
             return Err(format!(
@@ -212,6 +240,8 @@ impl Options {
             delay: Duration::from_millis(self.delay_ms),
             jitter: Duration::from_millis(self.jitter_ms),
             reorder: self.reorder,
+            bandwidth: (self.path_bps > 0).then_some(self.path_bps),
+            buffer: Duration::from_millis(self.buffer_ms),
         }
     }
 
@@ -231,6 +261,11 @@ impl Options {
         tell("packetBytes", self.packet_bytes.into());
         tell("codec", format!("{:?}", self.codec).to_lowercase().into());
         tell("simulcast", self.simulcast.into());
+        tell("layers", self.layers.to_string().into());
+        tell("feedback", serde_json::to_value(self.feedback).unwrap_or_default());
+        if let Some((width, height)) = self.view {
+            tell("view", format!("{width}x{height}").into());
+        }
         tell("pacingMs", self.pacing_ms.into());
         tell("audioBps", self.audio_bps.into());
         if matches!(name, Name::JoinStorm | Name::Churn) {
@@ -250,6 +285,8 @@ impl Options {
             tell("delayMs", self.delay_ms.into());
             tell("jitterMs", self.jitter_ms.into());
             tell("reorder", self.reorder.into());
+            tell("pathBps", self.path_bps.into());
+            tell("bufferMs", self.buffer_ms.into());
         }
         told
     }

@@ -182,6 +182,8 @@ impl Cast {
             identity: self.identity.clone(),
             most_slots: (usize::MAX, usize::MAX),
             rtx: true,
+            view: self.options.view,
+            feedback: self.options.feedback,
             mends: true,
             codecs: vec![self.options.codec],
             roster: false,

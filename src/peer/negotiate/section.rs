@@ -122,7 +122,8 @@ impl<'r> Round<'r> {
             }
         };
         let mid = offered.mid.clone();
-        Ok(AcceptedSection { section, mid, kind, answered, codecs, extensions, rids, ssrcs, slot: None })
+        let mixed_headers = section.attributes.has("extmap-allow-mixed") || session.has("extmap-allow-mixed");
+        Ok(AcceptedSection { section, mid, kind, answered, codecs, extensions, mixed_headers, rids, ssrcs, slot: None })
     }
 }
 
@@ -136,6 +137,7 @@ pub(super) struct AcceptedSection<'a> {
     pub answered: Direction,
     pub codecs: Vec<AcceptedCodec<'a>>,
     pub extensions: Vec<AcceptedExtension>,
+    pub mixed_headers: bool,
     pub rids: Vec<AcceptedRid>,
     pub ssrcs: Vec<DeclaredSsrc>,
     pub slot: Option<Slot>,
@@ -177,6 +179,7 @@ impl AcceptedSection<'_> {
             kind: self.kind,
             codecs: self.codec_parameters(),
             extensions: self.extension_map(),
+            mixed_headers: self.mixed_headers,
             ssrc: self.slot.as_ref()?.ssrc,
             rtx_ssrc: self.rtx_ssrc(),
             active: self.is_active(),

@@ -37,6 +37,7 @@ pub enum Event {
     /// Who speaks now, loudest first; empty when nobody does. For those who may subscribe.
     #[serde(rename = "speakers")]
     Speakers(Vec<SpeakerLevel>),
+    /// Whose connections do better or worse now. In a large room: of those on the list, and oneself.
     #[serde(rename = "quality")]
     Quality(Vec<Quality>),
     #[serde(rename = "message")]
@@ -142,13 +143,20 @@ pub enum Why {
     Bandwidth,
 }
 
-/// The encodings that somebody watches. Send all again as soon as they are wanted again.
+/// What somebody has a use for. Send what is wanted (again) at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublishLayers {
     /// One's own track.
     pub track: String,
-    /// The rids of the encodings to send; empty: send nothing.
+    /// The rids of the encodings to send. Empty also for a track without simulcast.
     pub wanted: Vec<String>,
+    /// Whether to send anything at all: false when nobody looks at it.
+    #[serde(default = "active")]
+    pub active: bool,
+}
+
+fn active() -> bool {
+    true
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -158,15 +166,30 @@ pub struct SpeakerLevel {
     pub level: f32,
 }
 
-/// How well somebody's connections do. Not said by this version of the server.
+/// How well somebody's connections do. Of whom this was never said there is nothing to wish for, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Quality {
     pub participant: String,
-    /// 0 (nothing arrives) to 5 (nothing to wish for).
+    /// What it sends: 0 (nothing arrives) to 5 (nothing to wish for).
     pub up: u8,
-    /// 0 (nothing arrives) to 5 (nothing to wish for).
+    /// What it receives: 0 (nothing arrives) to 5 (nothing to wish for).
     pub down: u8,
-    pub why: String,
+    pub why: QualityWhy,
+}
+
+/// What is worst about somebody's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum QualityWhy {
+    /// Nothing.
+    Good,
+    Loss,
+    /// The round trip is long.
+    Delay,
+    /// The network does not carry all that is wanted.
+    Bandwidth,
+    /// Nothing arrives.
+    Lost,
 }
 
 /// What somebody said.

@@ -1,12 +1,17 @@
 //! The room API's messages (version 1): the single source of truth. `/v1/schema.json` is generated from these types,
 //! and every example of `docs/API.md` is read by a test as one of them.
+mod admin;
 mod event;
 mod request;
 mod state;
 
+pub use admin::{
+    Decisions, Door, Keeping, Look, ParticipantReport, RoomEntry, RoomList, RoomReport, Showing, SlotDecision,
+    TrackReport,
+};
 pub use event::{
-    Bye, ByeAction, Event, LeftWhy, Message, ParticipantLeft, PublishLayers, Quality, SlotsNeed, SpeakerLevel,
-    TrackState, TrackStateKind, TrackUnpublished, Why,
+    Bye, ByeAction, Event, LeftWhy, Message, ParticipantLeft, PublishLayers, Quality, QualityWhy, SlotsNeed,
+    SpeakerLevel, TrackState, TrackStateKind, TrackUnpublished, Why,
 };
 pub use request::{
     Candidate, Hello, Moderate, ModerateAction, Negotiate, Nothing, ParticipantsAfter, Pc, Record, RecordAction,
@@ -145,6 +150,7 @@ pub fn schema() -> Value {
     define!(Request Answer ApiError Heartbeat Event);
     define!(Hello Negotiate Candidate View SetTrack Set Say ParticipantsAfter Moderate Record Nothing);
     define!(Welcome Negotiated Said ParticipantPage Stats Snapshot);
+    define!(RoomList RoomReport Decisions);
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Exedra room API, version 1",

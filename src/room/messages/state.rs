@@ -1,5 +1,5 @@
 //! What there is in a room, and the data of every answer.
-use super::{Message, PublishLayers, SlotsNeed, SpeakerLevel, TrackState};
+use super::{Message, PublishLayers, Quality, SlotsNeed, SpeakerLevel, TrackState};
 use crate::engine::api::PeerStats;
 use crate::room::Grants;
 use crate::room::messages::Source;
@@ -85,12 +85,15 @@ pub struct Snapshot {
     /// What `track.state` would have said. A track that is absent here and fills no slot is paused.
     #[serde(default)]
     pub states: Vec<TrackState>,
-    /// What `publish.layers` would have said of your tracks. For a track that is absent here all is wanted.
+    /// What `publish.layers` said last of your tracks. For a track that is absent here all is wanted.
     #[serde(default)]
     pub layers: Vec<PublishLayers>,
     /// The last `speakers`.
     #[serde(default)]
     pub speakers: Vec<SpeakerLevel>,
+    /// What `quality` said last of those with anything to wish for.
+    #[serde(default)]
+    pub quality: Vec<Quality>,
     /// Retained messages, one for each topic.
     pub messages: Vec<Message>,
 }

@@ -1,11 +1,11 @@
 //! Thousands of inputs that make little sense, by seed. Nothing panics, `World` holds the room against the engine after
 //! each, and clients that come back know the truth.
 use super::client::{Client, assert_knows_the_truth};
-use super::world::{World, claims, offer, settings, slots_offer};
+use super::world::{SIMULCAST, World, claims, offer, settings, slots_offer};
 use super::*;
 use crate::engine;
-use crate::engine::api::{PeerFailure, PeerStats, SlotReport, SlotState, Speaker};
-use crate::ids::Mid;
+use crate::engine::api::{ChosenLayer, Limit, PeerFailure, PeerStats, QualityWhy, SlotReport, SlotState, Speaker};
+use crate::ids::{Mid, Rid};
 use crate::rtp::Codec;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -159,7 +159,9 @@ impl Chaos {
         let mut tracks = Vec::new();
         for mid in names {
             let direction = ["a=sendonly", "a=sendonly", "a=inactive", "a=sendrecv"][self.pick(4)];
-            m_lines.push((["audio", "video"][usize::from(mid > "1")], mid, direction));
+            let video = mid > "1";
+            let more = if video && self.chance(40) { SIMULCAST } else { direction };
+            m_lines.push((["audio", "video"][usize::from(video)], mid, more));
             if self.chance(40) {
                 let source = ["microphone", "camera", "screen", "screenAudio", "game"][self.pick(5)];
                 tracks.push(json!({"mid": mid, "source": source}));
@@ -198,7 +200,7 @@ impl Chaos {
         let peers: Vec<PeerId> = self.world.engine.peers.keys().copied().chain([PeerId(9999)]).collect();
         let tracks: Vec<TrackId> = self.world.engine.tracks.keys().copied().chain([TrackId(9999)]).collect();
         let (peer, track) = (peers[self.pick(peers.len())], tracks[self.pick(tracks.len())]);
-        let event = match self.pick(12) {
+        let event = match self.pick(15) {
             0 => engine::Event::PeerConnected { room, peer },
             1 => engine::Event::PeerDisconnected { room, peer },
             2 => {
@@ -219,13 +221,27 @@ impl Chaos {
                 None => engine::Event::Stats { room, peer, token: 77, stats: Box::new(PeerStats::default()) },
             },
             8 if self.chance(3) => engine::Event::RoomFailed { room },
+            9 => {
+                let names = ["q", "f", "x"].into_iter().filter(|_| self.rng.random()).collect::<Vec<_>>();
+                let rids = names.into_iter().map(|n| Rid::try_from(n).expect("a rid")).collect();
+                engine::Event::TrackWanted { room, track, rids }
+            }
+            11 => match self.world.engine.questions.pop() {
+                Some((peer, token)) => engine::Event::Explained { room, peer, token, log: Box::default() },
+                None => engine::Event::Explained { room, peer, token: 77, log: Box::default() },
+            },
+            10 => {
+                let (score, why) =
+                    [(5, QualityWhy::Good), (9, QualityWhy::Good), (3, QualityWhy::Loss), (0, QualityWhy::Silence)]
+                        [self.pick(4)];
+                engine::Event::Quality { room, peer, score, why }
+            }
             _ => {
                 let all: Vec<_> = self.world.engine.bindings.iter().map(|((p, m), t)| (*p, m.clone(), *t)).collect();
                 let at = self.pick(all.len() + 1);
                 let (peer, mid, track) = all.get(at).cloned().unwrap_or((peer, "v0".into(), track));
-                let state = [SlotState::Waiting, SlotState::Live, SlotState::Paused, SlotState::NoCodec][self.pick(4)];
                 let mid = Mid::try_from(mid.as_str()).expect("a mid");
-                engine::Event::SlotState { room, peer, mid, track, report: SlotReport::plain(state) }
+                engine::Event::SlotState { room, peer, mid, track, report: self.some_report() }
             }
         };
         if matches!(event, engine::Event::RoomFailed { .. }) {
@@ -237,11 +253,21 @@ impl Chaos {
         }
     }
 
+    fn some_report(&mut self) -> SlotReport {
+        let state = [SlotState::Waiting, SlotState::Live, SlotState::Paused, SlotState::NoCodec][self.pick(4)];
+        let limit = [Limit::Publisher, Limit::View, Limit::Bandwidth][self.pick(3)];
+        let (need_bps, have_bps) = (Some(self.rng.random_range(0..1000)), self.chance(50).then_some(u64::MAX));
+        let layer = ChosenLayer { rid: None, spatial: None, temporal: Some(self.rng.random_range(0..3)) };
+        SlotReport { state, layer: self.chance(50).then_some(layer), limit, need_bps, have_bps }
+    }
+
     fn http(&mut self) {
         let kind = [HttpKind::Whip, HttpKind::Whep][self.pick(2)];
         let at = self.pick(self.resources.len() + 1);
         let (known, resource) = self.resources.get(at).cloned().unwrap_or((kind, "unknown".into()));
-        let request = match self.pick(4) {
+        let request = match self.pick(6) {
+            4 => HttpRequest::Inspect(Inspect::Room),
+            5 => HttpRequest::Inspect(Inspect::Decisions { participant: format!("p{}", self.pick(20)) }),
             0 => HttpRequest::Delete { kind: known, resource },
             1 => {
                 let fragment = format!("a=ice-ufrag:u{:04}\r\na=ice-pwd:zyxwvutsrqponmlkjihgfe\r\n", self.pick(99));

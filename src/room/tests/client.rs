@@ -1,7 +1,7 @@
 //! A model of a client: it applies events over snapshots, and nothing else.
 use super::world::World;
 use super::*;
-use crate::room::messages::{Event, Snapshot, SpeakerLevel, TrackState, Welcome};
+use crate::room::messages::{Event, QualityWhy, Snapshot, SpeakerLevel, Welcome};
 use serde_json::{Value, json};
 
 /// A client that may lose its socket at any moment.
@@ -147,6 +147,7 @@ pub fn apply(state: &mut Snapshot, event: Event) {
             state.participants.retain(|p| p.participant != left.participant);
             assert_eq!(state.participants.len() + 1, before, "left means known");
             assert!(state.tracks.iter().all(|t| t.participant != left.participant), "its tracks went before");
+            state.quality.retain(|q| q.participant != left.participant);
         }
         Event::TrackPublished(t) => {
             assert!(state.tracks.iter().all(|u| u.track != t.track), "published twice");
@@ -177,24 +178,32 @@ pub fn apply(state: &mut Snapshot, event: Event) {
         }
         Event::TrackState(now) => {
             assert!(state.tracks.iter().any(|t| t.track == now.track), "a track that is known");
-            let said = |s: &TrackState| (s.state, s.why);
-            let before = state.states.iter().find(|s| s.track == now.track).map(said);
-            assert_ne!(before, Some(said(&now)), "said only when it changes");
+            let before = state.states.iter().find(|s| s.track == now.track);
+            assert_ne!(before, Some(&now), "said only when it changes");
             state.states.retain(|s| s.track != now.track);
             state.states.push(now);
         }
         Event::PublishLayers(layers) => {
             state.layers.retain(|l| l.track != layers.track);
-            if layers.wanted.is_empty() {
-                state.layers.push(layers);
-            }
+            state.layers.push(layers);
         }
         Event::Speakers(speakers) => {
             let known = |s: &SpeakerLevel| state.participants.iter().any(|p| p.participant == s.participant);
             assert!(speakers.iter().all(known), "somebody known");
             state.speakers = speakers;
         }
-        Event::Quality(_) => {}
+        Event::Quality(changes) => {
+            for now in changes {
+                assert!(state.participants.iter().any(|p| p.participant == now.participant), "somebody known");
+                // One's own is told to all again who came to know one since.
+                let own = now.participant == state.you.participant;
+                assert!(own || state.quality.iter().all(|q| *q != now), "said only when it changes");
+                state.quality.retain(|q| q.participant != now.participant);
+                if now.why != QualityWhy::Good {
+                    state.quality.push(now);
+                }
+            }
+        }
         Event::Message(message) if message.retain => {
             assert!(state.participants.iter().any(|p| p.participant == message.participant), "by somebody known");
             state.messages.retain(|m| m.topic != message.topic);
@@ -220,6 +229,7 @@ pub fn sorted(mut state: Snapshot) -> Snapshot {
     state.slots.bindings.sort_by(|a, b| a.mid.cmp(&b.mid));
     state.states.sort_by_key(|s| number(&s.track));
     state.layers.sort_by_key(|l| number(&l.track));
+    state.quality.sort_by_key(|q| number(&q.participant));
     state.messages.sort_by(|a, b| a.topic.cmp(&b.topic));
     state
 }

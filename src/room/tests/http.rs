@@ -2,9 +2,10 @@
 use super::world::{SIMULCAST, World, brief_of, claims, offer, slots_offer};
 use super::*;
 use crate::engine;
-use crate::engine::api::PeerFailure;
-use crate::room::messages::ErrorCode;
-use serde_json::json;
+use crate::engine::api::{ChosenLayer, Limit, PeerFailure, PeerStats, SlotReport, SlotState};
+use crate::engine::explain::{Decision, DecisionLog, What};
+use crate::room::messages::{Door, ErrorCode, RoomReport};
+use serde_json::{Value, json};
 
 fn ask(world: &mut World, request: HttpRequest) -> HttpResponse {
     world.input(Input::Http { http: HttpId(1), request });
@@ -154,4 +155,99 @@ fn patch_trickles_and_restarts() {
     assert!(matches!(ask(&mut world, patch(trickle, Some(&quoted))), HttpResponse::PreconditionFailed));
     let wrong = HttpRequest::Delete { kind: HttpKind::Whep, resource: resource.clone() };
     assert_eq!(failed(ask(&mut world, wrong)), ErrorCode::NotFound, "a WHIP resource is none of WHEP");
+}
+
+fn shown(response: HttpResponse) -> Value {
+    match response {
+        HttpResponse::Shown(json) => serde_json::from_str(&json).expect("JSON"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What was answered to an operator since the last time.
+fn answered(world: &mut World) -> Option<HttpResponse> {
+    let at = world.out.iter().position(|o| matches!(o, Output::Http { .. }))?;
+    match world.out.remove(at) {
+        Output::Http { response, .. } => Some(response),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_operator_sees_who_is_there_and_what_is_sent() {
+    let mut world = World::new(1);
+    created(whip(&mut world, claims(Some("cam"), "Camera 1")));
+    created(whep(&mut world, None));
+    let (ann, _) = world.join(claims(Some("ann"), "Ann"));
+    world.subscribe(ann, 2, 2, 2);
+    world.ok(ann, 3, "view", json!({"tracks": {"t2": {"w": 320, "h": 180}}}));
+    let room: RoomReport =
+        serde_json::from_value(shown(ask(&mut world, HttpRequest::Inspect(Inspect::Room)))).expect("a report");
+    let people: Vec<_> = room.participants.iter().map(|p| (p.by, p.identity.as_deref(), p.slots, p.filled)).collect();
+    assert_eq!(people, [(Door::Whip, Some("cam"), 0, 0), (Door::Whep, None, 2, 2), (Door::Socket, Some("ann"), 4, 2)]);
+    let tracks: Vec<_> = room.tracks.iter().map(|t| (t.track.track.as_str(), t.watchers, t.active)).collect();
+    assert_eq!(tracks, [("t1", 2, true), ("t2", 2, true)]);
+}
+
+#[test]
+fn an_operator_sees_why_or_that_nobody_answers() {
+    let mut world = World::new(1);
+    let ann = world.enter("Ann");
+    world.publish(ann, 2);
+    let (ben, _) = world.join(claims(Some("ben"), "Ben"));
+    world.subscribe(ben, 2, 2, 2);
+    world.ok(ben, 3, "view", json!({"tracks": {"t2": {"w": 320, "h": 180, "priority": 3}}}));
+    let peer = world.peer(ParticipantId(2), Pc::Sub);
+    let report = SlotReport {
+        state: SlotState::Live,
+        layer: Some(ChosenLayer { rid: None, spatial: Some(1), temporal: None }),
+        limit: Limit::Bandwidth,
+        need_bps: Some(700_000),
+        have_bps: Some(400_000),
+    };
+    let mid = "v0".try_into().expect("a mid");
+    world.event(engine::Event::SlotState { room: RoomId(7), peer, mid, track: TrackId(2), report });
+    let question = |of: &str| HttpRequest::Inspect(Inspect::Decisions { participant: of.into() });
+    assert_eq!(failed(ask(&mut world, question("p9"))), ErrorCode::NotFound);
+    assert_eq!(failed(ask(&mut world, question("p1"))), ErrorCode::NotFound, "she receives nothing");
+
+    world.input(Input::Http { http: HttpId(5), request: question("ben") });
+    assert!(answered(&mut world).is_none(), "the engine is asked first");
+    engine_answers(&mut world);
+    let decisions = shown(answered(&mut world).expect("an answer"));
+    assert_eq!(decisions["stats"]["bytesOut"], 77);
+    assert_eq!(decisions["log"]["entries"][0]["atMs"], 5);
+    assert_eq!(
+        decisions["slots"][1],
+        json!({
+            "mid": "v0", "kind": "video", "track": "t2", "why": "lastN",
+            "wish": {"w": 320, "h": 180, "priority": 3, "stage": false, "screen": false},
+            "state": "live", "layer": {"spatial": 1}, "limit": "bandwidth", "needBps": 700_000, "haveBps": 400_000
+        })
+    );
+    world.input(Input::Http { http: HttpId(6), request: question("ben") });
+    world.advance(Duration::from_millis(1999));
+    assert!(answered(&mut world).is_none());
+    world.advance(Duration::from_millis(1));
+    assert_eq!(failed(answered(&mut world).expect("an answer")), ErrorCode::Unavailable);
+    world.input(Input::Http { http: HttpId(7), request: question("ben") });
+    world.ok(ben, 9, "leave", json!({}));
+    assert_eq!(failed(answered(&mut world).expect("an answer")), ErrorCode::NotFound, "nobody waits for who is gone");
+    engine_answers(&mut world);
+    assert!(answered(&mut world).is_none());
+}
+
+fn engine_answers(world: &mut World) {
+    for (peer, token) in std::mem::take(&mut world.engine.stats) {
+        let stats = Box::new(PeerStats { bytes_out: 77, ..PeerStats::default() });
+        world.event(engine::Event::Stats { room: RoomId(7), peer, token, stats });
+    }
+    for (peer, token) in std::mem::take(&mut world.engine.questions) {
+        let what = What::Probe { estimate_bps: 400_000, wanted_bps: 700_000 };
+        let log = Box::new(DecisionLog { entries: vec![Decision { at_ms: 5, what }], allocations: vec![] });
+        // What nobody asked changes nothing.
+        world.event(engine::Event::Explained { room: RoomId(7), peer, token: token + 1, log: log.clone() });
+        world.event(engine::Event::Explained { room: RoomId(7), peer, token, log: log.clone() });
+        world.event(engine::Event::Explained { room: RoomId(7), peer, token, log });
+    }
 }

@@ -3,7 +3,7 @@ use super::client::{Client, assert_knows_the_truth};
 use super::world::{SIMULCAST, World, brief_of, claims, offer, settings, slots_offer};
 use super::*;
 use crate::engine;
-use crate::engine::api::{SlotReport, SlotState, Speaker};
+use crate::engine::api::{ChosenLayer, QualityWhy, SlotReport, SlotState, Speaker};
 use serde_json::{Value, json};
 
 fn resume(world: &mut World, welcome: &Value, seq: u64, claims: Claims) -> (SocketId, Vec<Value>) {
@@ -181,18 +181,21 @@ fn meanwhile(others: &mut [Client], world: &mut World, n: usize) {
         4 => {
             for ((peer, mid), track) in world.engine.bindings.clone() {
                 let mid = mid.as_str().try_into().expect("a mid");
-                world.event(engine::Event::SlotState {
-                    room,
-                    peer,
-                    mid,
-                    track,
-                    report: SlotReport::plain(SlotState::Live),
-                });
+                let layer = ChosenLayer { rid: None, spatial: None, temporal: Some(1) };
+                let report = SlotReport { layer: Some(layer), ..SlotReport::plain(SlotState::Live) };
+                world.event(engine::Event::SlotState { room, peer, mid, track, report });
+            }
+            for track in world.engine.tracks.keys().copied().collect::<Vec<_>>() {
+                let rids = vec!["q".try_into().expect("a rid")];
+                world.event(engine::Event::TrackWanted { room, track, rids });
             }
         }
         5 => {
             let speakers = world.engine.tracks.keys().rev().map(|t| Speaker { track: *t, level: 40 }).collect();
             world.event(engine::Event::Speakers { room, speakers });
+            for peer in world.engine.peers.keys().copied().collect::<Vec<_>>() {
+                world.event(engine::Event::Quality { room, peer, score: 3, why: QualityWhy::Loss });
+            }
         }
         6 => drop(others[0].ask(world, "say", json!({"topic": "chat", "body": "from Ben"}))),
         7 => drop(others[1].ask(world, "leave", json!({}))),

@@ -1,6 +1,7 @@
 //! A room with a clock, and a model of the engine that holds every command against what it knows.
 use super::*;
 use crate::engine;
+use crate::engine::api::Wish;
 use crate::ids::Mid;
 use crate::peer::config::{Fingerprint, FingerprintHash, PeerConfig};
 use crate::room::messages::{Hello, Request};
@@ -23,8 +24,12 @@ pub struct Engine {
     pub peers: BTreeMap<PeerId, PeerConfig>,
     pub tracks: BTreeMap<TrackId, (PeerId, Mid)>,
     pub bindings: BTreeMap<(PeerId, String), TrackId>,
+    /// How the slot that shows something is looked at.
+    pub wishes: BTreeMap<(PeerId, String), Wish>,
     pub muted: BTreeSet<TrackId>,
     pub stats: Vec<(PeerId, u64)>,
+    /// Of `Explain`.
+    pub questions: Vec<(PeerId, u64)>,
     /// In order, as text.
     pub log: Vec<String>,
 }
@@ -189,6 +194,12 @@ impl World {
         events
     }
 
+    /// Id and secret of the session on a socket.
+    pub fn session(&self, socket: SocketId) -> (String, String) {
+        let session = self.room.participants[&self.room.index.sockets[&socket]].session().expect("a session");
+        (session.id.clone(), session.secret.clone())
+    }
+
     /// The peer of a participant.
     pub fn peer(&self, participant: ParticipantId, pc: Pc) -> PeerId {
         self.room.participants[&participant].link(pc).peer.expect("a peer")
@@ -204,9 +215,11 @@ impl World {
             let mut seen = BTreeSet::new();
             for slot in participant.subscriber.slots.iter() {
                 let peer = participant.subscriber.link.peer.expect("slots have a peer");
-                let bound = slot.bound.map(|b| b.candidate.track);
-                assert_eq!(self.engine.bindings.get(&(peer, slot.mid.to_string())).copied(), bound, "the engine knows");
-                let Some(track) = bound else { continue };
+                let key = (peer, slot.mid.to_string());
+                assert_eq!(self.engine.bindings.get(&key).copied(), slot.track(), "the engine knows");
+                let Some(track) = slot.track() else { continue };
+                let wish = slot.bound.as_ref().map(|b| &b.wish);
+                assert_eq!(self.engine.wishes.get(&key), wish, "and how it is looked at");
                 assert!(seen.insert(track), "one slot for each track");
                 assert_ne!(room.tracks[&track].owner, *id, "nobody gets their own");
                 watchers.entry(track).or_default().insert(*id);
@@ -249,6 +262,7 @@ impl Engine {
             Command::RemovePeer { peer } => {
                 assert!(self.peers.remove(&peer).is_some(), "the peer is there");
                 self.bindings.retain(|(p, _), _| *p != peer);
+                self.wishes.retain(|(p, _), _| *p != peer);
                 let ended: BTreeSet<_> = self.tracks.iter().filter(|(_, (p, _))| *p == peer).map(|(t, _)| *t).collect();
                 self.tracks.retain(|t, _| !ended.contains(t));
                 self.muted.retain(|t| !ended.contains(t));
@@ -257,6 +271,9 @@ impl Engine {
                 let media = self.peers[&peer].receive.iter().find(|m| m.mid == mid).expect("the m-line is there");
                 assert_eq!((media.kind, media.active), (kind, true));
                 self.tracks.insert(track, (peer, mid));
+                // Slots that showed it have to be told again.
+                let bindings = &self.bindings;
+                self.wishes.retain(|slot, _| bindings.get(slot) != Some(&track));
             }
             Command::Unpublish { track } => {
                 self.tracks.remove(&track);
@@ -268,19 +285,36 @@ impl Engine {
                     false => self.muted.remove(&track),
                 };
             }
-            Command::Bind { peer, mid, track, .. } => {
+            Command::Bind { peer, mid, track, wish } => {
+                let key = (peer, mid.to_string());
                 if let Some(track) = track {
                     let media = self.peers[&peer].send.iter().find(|m| m.mid == mid).expect("the slot is there");
                     assert!(media.active);
-                    self.bindings.insert((peer, mid.to_string()), track);
+                    let before = (self.bindings.insert(key.clone(), track), self.wishes.insert(key, wish));
+                    assert_ne!(before, (Some(track), Some(wish)), "said already");
                 } else {
-                    self.bindings.remove(&(peer, mid.to_string()));
+                    self.bindings.remove(&key);
+                    self.wishes.remove(&key);
                 }
             }
+            Command::Explain { peer, token } => self.questions.push((peer, token)),
             Command::Stats { peer, token } => self.stats.push((peer, token)),
             Command::Mirror { .. } | Command::Relay { .. } => panic!("a room knows no shards: {command:?}"),
         }
     }
+}
+
+/// How a slot is looked at, if that says anything: `640x360@15 +2 stage screen`.
+fn brief_wish(wish: &Wish) -> String {
+    let mut text = String::new();
+    if wish.width > 0 {
+        text += &format!(" {}x{}", wish.width, wish.height);
+    }
+    text += &wish.fps.map_or(String::new(), |fps| format!("@{fps}"));
+    if wish.priority != 0 {
+        text += &format!(" {:+}", wish.priority);
+    }
+    text + if wish.stage { " stage" } else { "" } + if wish.screen { " screen" } else { "" }
 }
 
 fn brief(command: &Command) -> String {
@@ -291,9 +325,11 @@ fn brief(command: &Command) -> String {
         Command::Publish { track, peer, mid, .. } => format!("publish {track} {peer} {mid}"),
         Command::Unpublish { track } => format!("unpublish {track}"),
         Command::SetMuted { track, muted } => format!("muted {track} {muted}"),
-        Command::Bind { peer, mid, track, .. } => {
-            format!("bind {peer} {mid} {}", track.map_or("-".into(), |t| t.to_string()))
+        Command::Bind { peer, mid, track, wish } => {
+            let track = track.map_or("-".into(), |t| t.to_string());
+            format!("bind {peer} {mid} {track}{}", brief_wish(wish))
         }
+        Command::Explain { peer, token } => format!("explain {peer} {token}"),
         Command::Stats { peer, token } => format!("stats {peer} {token}"),
         Command::Mirror { track, .. } | Command::Relay { track, .. } => format!("relay {track}"),
     }
@@ -347,6 +383,7 @@ pub fn brief_of(texts: &[Value]) -> Vec<String> {
             "state",
             "why",
             "wanted",
+            "active",
             "muted",
             "connection",
             "topic",

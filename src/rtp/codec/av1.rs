@@ -3,6 +3,7 @@
 //! Across a change of source a decoder needs: the first packet of a coded video sequence (N bit), which carries the sequence
 //! header. Nothing in the payload counts across sources; with the dependency descriptor its frame number must go on increasing.
 use super::FrameInfo;
+use super::resolution::Bits;
 use crate::rtp::{Malformed, read};
 
 const SEQUENCE_HEADER: u8 = 1;
@@ -11,6 +12,9 @@ const FRAME_HEADER: u8 = 3;
 const FRAME: u8 = 6;
 
 /// Reads the aggregation header (section 4.4), and the header of the first OBU where the packet begins with one.
+///
+/// Layers are told, but no limit does without a packet: one that continues an OBU does not say which layer it is of, nor does any
+/// say what refers to it. Who sends layers sends the dependency descriptor.
 pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
     let aggregation = read::u8(payload, 0)?;
     let continues = aggregation & 0x80 != 0;
@@ -19,7 +23,7 @@ pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
     if continues && new_sequence {
         return Err(Malformed("a coded video sequence cannot begin with a continuation"));
     }
-    let mut frame = FrameInfo { frame_end: marker, switching_point: true, ..FrameInfo::default() };
+    let mut frame = FrameInfo { frame_end: marker, ..FrameInfo::default() };
     let element = first_element(&payload[1..], obu_count)?;
     if continues {
         return Ok(frame);
@@ -36,11 +40,65 @@ pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
         let extension = read::u8(element, 1)?;
         frame.temporal = extension >> 5;
         frame.spatial = extension >> 3 & 3;
-        frame.switching_point = frame.temporal == 0;
     }
     frame.keyframe = new_sequence || obu == SEQUENCE_HEADER;
     frame.frame_start = frame.keyframe || matches!(obu, TEMPORAL_DELIMITER | FRAME_HEADER | FRAME);
     Ok(frame)
+}
+
+/// The largest picture of the sequence, by the sequence header that begins the packet (AV1 specification 5.5.1).
+pub(super) fn size(payload: &[u8]) -> Result<(u16, u16), Malformed> {
+    let aggregation = read::u8(payload, 0)?;
+    let element = first_element(&payload[1..], aggregation >> 4 & 3)?;
+    let header = read::u8(element, 0)?;
+    if aggregation & 0x80 != 0 || header & 0x80 != 0 || header >> 3 & 0x0f != SEQUENCE_HEADER {
+        return Err(Malformed("no sequence header"));
+    }
+    let mut at = if header & 0x04 != 0 { 2 } else { 1 };
+    if header & 0x02 != 0 {
+        at += leb128(element.get(at..).unwrap_or_default())?.1;
+    }
+    let mut bits = Bits::new(element.get(at..).unwrap_or_default());
+    bits.skip(4);
+    if bits.flag()? {
+        bits.skip(5); // A still picture: one operating point.
+    } else {
+        skip_operating_points(&mut bits)?;
+    }
+    let (width, height) = (bits.u(4)? + 1, bits.u(4)? + 1);
+    let side = |n: u32| n.saturating_add(1).min(u16::MAX.into()) as u16;
+    Ok((side(bits.u(width)?), side(bits.u(height)?)))
+}
+
+fn skip_operating_points(bits: &mut Bits<'_>) -> Result<(), Malformed> {
+    let mut delay_bits = None;
+    if bits.flag()? {
+        // timing_info (5.5.3), decoder_model_info (5.5.4).
+        bits.skip(64);
+        if bits.flag()? {
+            bits.ue()?;
+        }
+        if bits.flag()? {
+            delay_bits = Some(bits.u(5)? + 1);
+            bits.skip(42);
+        }
+    }
+    let has_display_delay = bits.flag()?;
+    for _ in 0..=bits.u(5)? {
+        bits.skip(12);
+        if bits.u(5)? > 7 {
+            bits.skip(1);
+        }
+        if let Some(n) = delay_bits
+            && bits.flag()?
+        {
+            bits.skip(2 * n + 1);
+        }
+        if has_display_delay && bits.flag()? {
+            bits.skip(4);
+        }
+    }
+    Ok(())
 }
 
 /// The first OBU element: sized, unless it is the only one of a packet that counts its elements.
@@ -53,7 +111,7 @@ fn first_element(elements: &[u8], obu_count: u8) -> Result<&[u8], Malformed> {
 }
 
 /// A leb128 of at most 32 bits (AV1 specification 4.10.5): the value, and how many bytes it took.
-fn leb128(bytes: &[u8]) -> Result<(usize, usize), Malformed> {
+pub(in crate::rtp) fn leb128(bytes: &[u8]) -> Result<(usize, usize), Malformed> {
     let mut value = 0u64;
     for i in 0..8 {
         let byte = read::u8(bytes, i)?;
@@ -72,7 +130,7 @@ mod tests {
 
     #[test]
     fn packets_are_told_apart() {
-        let base = FrameInfo { switching_point: true, ..FrameInfo::default() };
+        let base = FrameInfo::default();
         let start = FrameInfo { frame_start: true, ..base };
         let table: &[(&[u8], FrameInfo)] = &[
             // N, one OBU: sequence header.
@@ -86,7 +144,7 @@ mod tests {
             // Continuation of an OBU.
             (&[0x90, 0xff, 0xff], base),
             // T=2 S=1.
-            (&[0x10, 0x34, 0x48, 0], FrameInfo { temporal: 2, spatial: 1, switching_point: false, ..start }),
+            (&[0x10, 0x34, 0x48, 0], FrameInfo { temporal: 2, spatial: 1, ..start }),
             // The forbidden bit: only N is believed.
             (&[0x10, 0xb0, 0], base),
             (&[0x18, 0xb0, 0], FrameInfo { keyframe: true, ..start }),

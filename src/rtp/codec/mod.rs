@@ -6,10 +6,12 @@
 pub mod av1;
 pub mod h264;
 pub mod opus;
+pub mod resolution;
 pub mod vp8;
 pub mod vp9;
 
 use super::dd::DependencyDescriptor;
+use super::layer::LayerSet;
 use super::{Malformed, read};
 
 /// What one packet says of the frame it belongs to.
@@ -27,8 +29,12 @@ pub struct FrameInfo {
     pub frame_end: bool,
     pub spatial: u8,
     pub temporal: u8,
-    /// A receiver of lower temporal layers may begin to receive this one here.
-    pub switching_point: bool,
+    /// The limits at which a receiver does without this frame.
+    pub absent: LayerSet,
+    /// Which limits a receiver may raise its own to, from this frame on.
+    pub switching: Switching,
+    /// With a dependency descriptor: the highest spatial layer that the sender makes at present. 0 otherwise.
+    pub top_spatial: u8,
     /// No other frame refers to this one.
     pub discardable: bool,
     pub picture_id: Option<PictureId>,
@@ -36,6 +42,22 @@ pub struct FrameInfo {
     pub tl0_pic_idx: Option<u8>,
     /// The dependency descriptor's frame number.
     pub frame_number: Option<u16>,
+}
+
+/// What the layers that a receiver follows may become with a frame, if all that it needed at its own limit was there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Switching {
+    /// It says nothing of that.
+    #[default]
+    No,
+    /// Who follows temporal layers up to `from` may follow those up to `to` of the same spatial layers.
+    Temporal { from: u8, to: u8 },
+    /// Who follows the spatial layer below this frame's may follow this one, too.
+    Spatial,
+    /// Who is to get this frame may follow any of these.
+    To(LayerSet),
+    /// Anybody may: the frame refers to no other.
+    Fresh(LayerSet),
 }
 
 /// A picture id of VP8 or VP9: 7 or 15 bits wide on the wire.

@@ -3,7 +3,8 @@
 //! Across a change of source an Opus decoder needs nothing but sequence numbers and timestamps that go on. With RED, redundant
 //! blocks of the first packets may repeat what the old source never sent; receivers drop them by their timestamps. RED blocks
 //! name their payload types, which differ between connections: [`rewrite_red`].
-use super::FrameInfo;
+use super::{FrameInfo, Switching};
+use crate::rtp::layer::LayerSet;
 use crate::rtp::{Malformed, PayloadType, read};
 
 /// What every audio packet is: a frame that can be decoded by itself.
@@ -14,7 +15,9 @@ pub(super) const FRAME: FrameInfo = FrameInfo {
     frame_end: true,
     spatial: 0,
     temporal: 0,
-    switching_point: true,
+    absent: LayerSet::NONE,
+    switching: Switching::No,
+    top_spatial: 0,
     discardable: false,
     picture_id: None,
     tl0_pic_idx: None,

@@ -6,7 +6,8 @@
 //!
 //! Each descriptor keeps the width of its picture id. Of a 7-bit id only the low bits are written, so a receiver that orders
 //! by 15 bits sees it wrap early: browsers always send 15 bits, other senders are taken as they are.
-use super::{FrameInfo, PictureId};
+use super::{FrameInfo, PictureId, Switching};
+use crate::rtp::layer::{LayerId, LayerSet};
 use crate::rtp::{Malformed, read};
 
 /// The payload descriptor (RFC 7741 section 4.2).
@@ -57,6 +58,15 @@ impl Descriptor {
         }
         Ok(d)
     }
+
+    /// A frame with Y set depends on base layer frames alone; of the layers between, whose next frames may lean on what was left
+    /// out, it says nothing: so only who follows the layer right below may go up.
+    fn switching(&self) -> Switching {
+        match self.temporal.checked_sub(1) {
+            Some(from) if self.layer_sync => Switching::Temporal { from, to: self.temporal },
+            _ => Switching::No,
+        }
+    }
 }
 
 /// Bytes of the payload descriptor: the frame's own stand behind it.
@@ -70,6 +80,9 @@ pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
     let header = read::u8(payload, descriptor.len)?;
     let mut frame = describe_descriptor(payload, marker)?;
     frame.keyframe = frame.frame_start && header & 1 == 0;
+    if frame.keyframe {
+        frame.switching = Switching::Fresh(LayerSet::ALL);
+    }
     Ok(frame)
 }
 
@@ -80,12 +93,24 @@ pub fn describe_descriptor(payload: &[u8], marker: bool) -> Result<FrameInfo, Ma
         frame_start: d.starts_frame,
         frame_end: marker,
         temporal: d.temporal,
-        switching_point: d.layer_sync || d.temporal == 0,
+        absent: LayerSet::taking_in(LayerId { spatial: 0, temporal: d.temporal }).complement(),
+        switching: d.switching(),
         discardable: d.non_reference,
         picture_id: d.picture_id.map(|(id, _)| id),
         tl0_pic_idx: d.tl0_pic_idx.map(|(idx, _)| idx),
         ..FrameInfo::default()
     })
+}
+
+/// The size of a keyframe's pictures (RFC 6386 section 9.1), of its first packet.
+pub(super) fn size(payload: &[u8]) -> Result<(u16, u16), Malformed> {
+    let d = Descriptor::parse(payload)?;
+    let header: [u8; 10] = read::array(payload, d.len)?;
+    if !d.starts_frame || header[0] & 1 != 0 || header[3..6] != [0x9d, 0x01, 0x2a] {
+        return Err(Malformed("not the beginning of a keyframe"));
+    }
+    let side = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]) & 0x3fff;
+    Ok((side(6), side(8)))
 }
 
 /// Writes a picture id and a TL0PICIDX over those that the descriptor has; what it has not is not added, and the length stays.
@@ -106,10 +131,12 @@ mod tests {
 
     #[test]
     fn descriptors_read_as_rfc_7741_draws_them() {
-        let base = FrameInfo { switching_point: true, ..FrameInfo::default() };
+        let base = FrameInfo::default();
+        let fresh = Switching::Fresh(LayerSet::ALL);
+        let above = |temporal| LayerSet::of(|limit| limit.temporal < temporal);
         let id = |value, wide| Some(PictureId { value, wide });
         let table: &[(&[u8], FrameInfo)] = &[
-            (&[0x10, 0x00], FrameInfo { keyframe: true, frame_start: true, ..base }),
+            (&[0x10, 0x00], FrameInfo { keyframe: true, frame_start: true, switching: fresh, ..base }),
             (&[0x10, 0x01], FrameInfo { frame_start: true, ..base }),
             (&[0x00, 0x00], base),
             // S of another partition is no start of a frame.
@@ -117,11 +144,11 @@ mod tests {
             (&[0x30, 0x01], FrameInfo { frame_start: true, discardable: true, ..base }),
             (
                 &[0x90, 0x80, 0x11, 0x00],
-                FrameInfo { keyframe: true, frame_start: true, picture_id: id(17, false), ..base },
+                FrameInfo { keyframe: true, frame_start: true, switching: fresh, picture_id: id(17, false), ..base },
             ),
             (
                 &[0x90, 0x80, 0x92, 0x34, 0x00],
-                FrameInfo { keyframe: true, frame_start: true, picture_id: id(0x1234, true), ..base },
+                FrameInfo { keyframe: true, frame_start: true, switching: fresh, picture_id: id(0x1234, true), ..base },
             ),
             (
                 &[0x90, 0xf0, 0xff, 0xff, 7, 0xa3, 0x01],
@@ -130,11 +157,12 @@ mod tests {
                     picture_id: id(0x7fff, true),
                     tl0_pic_idx: Some(7),
                     temporal: 2,
-                    switching_point: true,
+                    absent: above(2),
+                    switching: Switching::Temporal { from: 1, to: 2 },
                     ..base
                 },
             ),
-            (&[0x80, 0x20, 0x40, 0x01], FrameInfo { temporal: 1, switching_point: false, ..base }),
+            (&[0x80, 0x20, 0x40, 0x01], FrameInfo { temporal: 1, absent: above(1), ..base }),
             // Only K: the byte is there, its temporal id means nothing.
             (&[0x80, 0x10, 0xff, 0x01], base),
         ];

@@ -4,7 +4,9 @@
 //! same in all layers of a picture; `TL0PICIDX` that goes on, where the source has it (non-flexible mode). References are
 //! relative (`P_DIFF`), or follow from the scalability structure, which the keyframe repeats; neither needs rewriting.
 //! The descriptor is never encrypted end to end, because the packetizer writes it.
-use super::{FrameInfo, PictureId};
+use super::resolution::{Bits, Sizes};
+use super::{FrameInfo, PictureId, Switching};
+use crate::rtp::layer::{LayerId, LayerSet};
 use crate::rtp::{Malformed, read};
 
 const MAX_REFERENCES: usize = 3;
@@ -20,8 +22,8 @@ struct Descriptor {
     switching_up: bool,
     tl0_pic_idx: Option<(u8, usize)>,
     not_for_upper_layers: bool,
-    /// Width and height of the highest spatial layer that the scalability structure tells.
-    top_size: Option<(u16, u16)>,
+    /// Where the sizes of the spatial layers stand, and how many they are.
+    sizes: Option<(usize, usize)>,
     len: usize,
 }
 
@@ -40,7 +42,7 @@ impl Descriptor {
             switching_up: false,
             tl0_pic_idx: None,
             not_for_upper_layers: flag(0x01),
-            top_size: None,
+            sizes: None,
             len: 1,
         };
         if has_id {
@@ -68,6 +70,17 @@ impl Descriptor {
         Ok(d)
     }
 
+    /// U: pictures of higher temporal layers will not refer to any before this one. P clear: one may come from the next lower spatial
+    /// layer (section 4.2).
+    fn switching(&self) -> Switching {
+        match (self.inter_predicted, self.spatial) {
+            (false, 0) => Switching::Fresh(LayerSet::ALL),
+            (false, _) => Switching::Spatial,
+            (true, _) if self.switching_up => Switching::Temporal { from: self.temporal, to: 7 },
+            _ => Switching::No,
+        }
+    }
+
     fn skip_references(&mut self, payload: &[u8]) -> Result<(), Malformed> {
         for _ in 0..MAX_REFERENCES {
             let more = read::u8(payload, self.len)? & 1 != 0;
@@ -84,9 +97,9 @@ impl Descriptor {
         let head = read::u8(payload, self.len)?;
         self.len += 1;
         if head & 0x10 != 0 {
-            self.len += 4 * usize::from(head >> 5);
-            self.top_size = Some((read::u16(payload, self.len)?, read::u16(payload, self.len + 2)?));
-            self.len += 4;
+            let layers = usize::from(head >> 5) + 1;
+            self.sizes = Some((self.len, layers));
+            self.len += 4 * layers;
         }
         if head & 0x08 != 0 {
             let pictures = read::u8(payload, self.len)?;
@@ -109,7 +122,8 @@ pub fn describe(payload: &[u8], _marker: bool) -> Result<FrameInfo, Malformed> {
         frame_end: d.ends,
         spatial: d.spatial,
         temporal: d.temporal,
-        switching_point: d.switching_up || d.temporal == 0,
+        absent: LayerSet::taking_in(LayerId { spatial: d.spatial, temporal: d.temporal }).complement(),
+        switching: d.switching(),
         // Z speaks of upper spatial layers only; that no later picture refers to this one is not said.
         discardable: false,
         picture_id: d.picture_id.map(|(id, _)| id),
@@ -125,7 +139,43 @@ pub fn descriptor_len(payload: &[u8]) -> Result<usize, Malformed> {
 
 /// Width and height of the highest spatial layer, where the packet carries a scalability structure with sizes.
 pub fn structure_size(payload: &[u8]) -> Result<Option<(u16, u16)>, Malformed> {
-    Descriptor::parse(payload).map(|d| d.top_size)
+    let d = Descriptor::parse(payload)?;
+    let Some((at, layers)) = d.sizes else { return Ok(None) };
+    let top = at + 4 * (layers - 1);
+    Ok(Some((read::u16(payload, top)?, read::u16(payload, top + 2)?)))
+}
+
+/// The sizes of a keyframe's spatial layers: as the scalability structure has them, or the uncompressed header of the only one (VP9
+/// bitstream specification, section 6.2).
+pub(super) fn sizes(payload: &[u8]) -> Result<Sizes, Malformed> {
+    let d = Descriptor::parse(payload)?;
+    let mut sizes = Sizes::default();
+    if let Some((at, count)) = d.sizes {
+        for (layer, size) in sizes.iter_mut().enumerate().take(count) {
+            *size = (read::u16(payload, at + 4 * layer)?, read::u16(payload, at + 4 * layer + 2)?);
+        }
+        return Ok(sizes);
+    }
+    let mut bits = Bits::new(payload.get(d.len..).unwrap_or_default());
+    if bits.u(2)? != 2 {
+        return Err(Malformed("no frame marker"));
+    }
+    let profile = bits.u(1)? | bits.u(1)? << 1;
+    bits.skip(u32::from(profile == 3));
+    let (shows_existing, is_inter) = (bits.flag()?, bits.flag()?);
+    bits.skip(2);
+    if shows_existing || is_inter || bits.u(24)? != 0x49_8342 {
+        return Err(Malformed("not the beginning of a keyframe"));
+    }
+    bits.skip(u32::from(profile >= 2));
+    const RGB: u32 = 7;
+    if bits.u(3)? == RGB {
+        bits.skip(u32::from(profile & 1 != 0));
+    } else {
+        bits.skip(if profile & 1 != 0 { 4 } else { 1 });
+    }
+    sizes[0] = (bits.u(16)?.saturating_add(1).min(0xffff) as u16, bits.u(16)?.saturating_add(1).min(0xffff) as u16);
+    Ok(sizes)
 }
 
 /// Whether frames of upper spatial layers of the same picture do without this one (the Z bit).
@@ -153,25 +203,35 @@ mod tests {
     #[test]
     fn descriptors_read_as_rfc_9628_draws_them() {
         let id = |value, wide| Some(PictureId { value, wide });
-        let start = FrameInfo { frame_start: true, switching_point: true, ..FrameInfo::default() };
+        let start = FrameInfo { frame_start: true, ..FrameInfo::default() };
+        let key = FrameInfo { keyframe: true, switching: Switching::Fresh(LayerSet::ALL), ..start };
+        let above = |spatial, temporal| LayerSet::of(|limit| limit.spatial < spatial || limit.temporal < temporal);
         let table: &[(&[u8], FrameInfo)] = &[
-            (&[0x08], FrameInfo { keyframe: true, ..start }),
-            (&[0x0c], FrameInfo { keyframe: true, frame_end: true, ..start }),
+            (&[0x08], key),
+            (&[0x0c], FrameInfo { frame_end: true, ..key }),
             (&[0x48], start),
-            (&[0x88, 0x05], FrameInfo { keyframe: true, picture_id: id(5, false), ..start }),
-            (&[0x88, 0x92, 0x34], FrameInfo { keyframe: true, picture_id: id(0x1234, true), ..start }),
+            (&[0x88, 0x05], FrameInfo { picture_id: id(5, false), ..key }),
+            (&[0x88, 0x92, 0x34], FrameInfo { picture_id: id(0x1234, true), ..key }),
             // Non-flexible, T=2 U=1 S=1 D=1, TL0PICIDX 9: an upper layer of a keyframe is no place to start.
             (
                 &[0xa8, 0x92, 0x34, 0x53, 9],
-                FrameInfo { picture_id: id(0x1234, true), temporal: 2, spatial: 1, tl0_pic_idx: Some(9), ..start },
+                FrameInfo {
+                    picture_id: id(0x1234, true),
+                    temporal: 2,
+                    spatial: 1,
+                    absent: above(1, 2),
+                    switching: Switching::Spatial,
+                    tl0_pic_idx: Some(9),
+                    ..start
+                },
             ),
             // Flexible, inter-predicted with two references; T=1 without U.
             (
                 &[0xf8, 0x05, 0x20, 0x03, 0x04],
-                FrameInfo { picture_id: id(5, false), temporal: 1, switching_point: false, ..start },
+                FrameInfo { picture_id: id(5, false), temporal: 1, absent: above(0, 1), ..start },
             ),
             // A structure of two spatial layers with sizes and one picture with one reference.
-            (&[0x0a, 0x38, 1, 64, 0, 180, 2, 128, 1, 104, 1, 0x04, 1], FrameInfo { keyframe: true, ..start }),
+            (&[0x0a, 0x38, 1, 64, 0, 180, 2, 128, 1, 104, 1, 0x04, 1], key),
         ];
         for (payload, want) in table {
             assert_eq!(describe(payload, false), Ok(*want), "{payload:x?}");

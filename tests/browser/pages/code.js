@@ -4,6 +4,8 @@ export const COLUMNS = 10;
 export const ROWS = 4;
 /** A cell's side, as a part of the picture's width. */
 export const CELL = 1 / 20;
+/** Where the code is repeated: at the opposite corner. @returns {[number, number]} */
+export const secondCorner = (width, height) => [width - COLUMNS * width * CELL, height - ROWS * width * CELL];
 /** Source times wrap here; a whole number of seconds, so that a beep stays on a multiple of 1000. */
 export const WRAP_MS = 64_000;
 /** The tone that tells a participant. 100 Hz apart: well over the 50 Hz that a 20 ms window can tell apart. */

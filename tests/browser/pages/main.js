@@ -115,6 +115,9 @@ function dump() {
   };
 }
 
+/** What the room says of the pictures of somebody. */
+const statesOf = (name) => [...(joined?.room.tracks.values() ?? [])].filter((t) => t.kind === 'video' && t.participant.name === name).map(({ state, why, layer, needBps, haveBps }) => ({ state, why, layer, needBps, haveBps }));
+
 const report = (name) => probes.get(name)?.report() ?? null;
 const reports = () => Object.fromEntries([...probes].map(([name, probe]) => [name, probe.report()]));
 
@@ -130,6 +133,6 @@ async function reached(name, wanted, withinMs = 20_000) {
   }
 }
 
-globalThis.bench = { sources, probes, peers, source, watch, join, run, publish, stats, whip, whep, connections, until, report, reports, reached, dump, log: () => joined?.log };
+globalThis.bench = { sources, probes, peers, source, watch, join, run, publish, stats, whip, whep, connections, until, report, reports, statesOf, reached, dump, log: () => joined?.log };
 await audioContext();
 document.documentElement.dataset.ready = 'true';

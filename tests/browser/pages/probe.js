@@ -1,5 +1,5 @@
 // Measures what a receiver really decoded: which pictures were shown and when, which tone was heard, and how far they are apart.
-import { CELL, COLUMNS, IDS, ROWS, WRAP_MS, decode, toneHz } from './code.js';
+import { CELL, COLUMNS, IDS, ROWS, WRAP_MS, decode, secondCorner, toneHz } from './code.js';
 import { Clock, wall } from './clock.js';
 import { audioContext } from './audio.js';
 
@@ -7,6 +7,9 @@ import { audioContext } from './audio.js';
  * @typedef {object} Report
  * @property {number} frames        pictures presented
  * @property {number} coded         of those, pictures whose code could be read
+ * @property {number} whole         of those, pictures that say the same at both corners
+ * @property {number} backwards     pictures older than one that was shown before them
+ * @property {Array<{ms: number, at: number, width: number}>} gaps the longest times without a new picture: how long, when it ended (wall time), and how wide the picture was then
  * @property {number} fresh         of those, pictures newer than the one before
  * @property {number} id            the participant seen last, -1 before the first
  * @property {number} lastFrame     the source's number of the picture seen last
@@ -39,7 +42,7 @@ export class Probe {
   #stops = { audio: () => {}, video: () => {} };
   #tracks = { audio: null, video: null };
   #started;
-  #video = { frames: 0, coded: 0, fresh: 0, id: -1, lastFrame: -1, firstAt: null, lastAt: null, longestGap: 0, shown: [], idChanges: 0, unreadable: [], presented: 0 };
+  #video = { frames: 0, coded: 0, whole: 0, backwards: 0, gaps: [], fresh: 0, id: -1, lastFrame: -1, firstAt: null, lastAt: null, longestGap: 0, shown: [], idChanges: 0, unreadable: [], presented: 0 };
   #audio = { windows: 0, heard: 0, toneId: -1, silence: 0, longestSilence: 0, beeps: [], clock: new Clock() };
   #element;
 
@@ -63,7 +66,7 @@ export class Probe {
 
   /** Forgets the gaps so far: what follows is judged on its own. */
   restart() {
-    Object.assign(this.#video, { longestGap: 0, lastAt: wall(), firstAt: wall(), fresh: 0, frames: 0, coded: 0, idChanges: 0, presented: 0 });
+    Object.assign(this.#video, { longestGap: 0, lastAt: wall(), firstAt: wall(), fresh: 0, frames: 0, coded: 0, whole: 0, backwards: 0, gaps: [], idChanges: 0, presented: 0 });
     Object.assign(this.#audio, { windows: 0, heard: 0, silence: 0, longestSilence: 0, beeps: [] });
     this.#started = wall();
     stall.longest = 0;
@@ -71,12 +74,12 @@ export class Probe {
 
   /** @returns {Report} */
   report() {
-    const { frames, coded, fresh, id, lastFrame, firstAt, lastAt, longestGap, idChanges, presented } = this.#video;
+    const { frames, coded, whole, backwards, gaps, fresh, id, lastFrame, firstAt, lastAt, longestGap, idChanges, presented } = this.#video;
     const { windows, heard, toneId, longestSilence, beeps } = this.#audio;
     const now = wall();
     const offsets = beeps.map((beep) => beep.offset).sort((a, b) => a - b);
     return {
-      frames, coded, fresh, id, lastFrame, idChanges,
+      frames, coded, whole, backwards, gaps, fresh, id, lastFrame, idChanges,
       firstFrameAt: firstAt,
       firstTimeMs: firstAt && firstAt - this.#started,
       longestGapMs: Math.max(longestGap, firstAt ? now - lastAt : 0),
@@ -103,13 +106,16 @@ export class Probe {
     const reader = makeReader();
     let handle;
     let presented = 0;
+    this.#video.mediaTime = undefined; // another element counts from its own start
     const shown = (_, metadata) => {
       handle = element.requestVideoFrameCallback(shown);
       this.#video.presented += metadata.presentedFrames - presented;
       presented = metadata.presentedFrames;
-      const code = reader(element);
-      this.#onPicture(code, performance.timeOrigin + metadata.presentationTime);
-      if (!code) this.#keepUnreadable(element);
+      // While the size changes, a browser may draw nothing for a moment; a broken picture is broken the second time, too.
+      const first = reader(element);
+      const { code, whole } = first.whole ? first : reader(element);
+      this.#onPicture(code, { at: performance.timeOrigin + metadata.presentationTime, whole, width: metadata.width, mediaTime: metadata.mediaTime });
+      if (!whole) this.#keepUnreadable(element);
     };
     handle = element.requestVideoFrameCallback(shown);
     return () => {
@@ -125,7 +131,7 @@ export class Probe {
     if (unreadable.length >= 5 || !element.videoWidth) return;
     const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 180 });
     canvas.getContext('2d').drawImage(element, 0, 0, 320, 180);
-    unreadable.push({ frame: frames, size: `${element.videoWidth}x${element.videoHeight}`, picture: canvas.toDataURL('image/jpeg', 0.6) });
+    unreadable.push({ frame: frames, size: `${element.videoWidth}x${element.videoHeight}`, picture: canvas.toDataURL('image/png') });
   }
 
   /** @returns {Array<{frame: number, size: string, picture: string}>} */
@@ -133,14 +139,21 @@ export class Probe {
     return this.#video.unreadable;
   }
 
-  #onPicture(code, at) {
+  #onPicture(code, { at, whole, width, mediaTime }) {
     const seen = this.#video;
     seen.frames += 1;
+    if (mediaTime < seen.mediaTime) seen.backwards += 1;
+    seen.mediaTime = mediaTime;
     if (!code) return;
     seen.coded += 1;
+    seen.whole += whole;
     if (code.frame === seen.lastFrame && code.id === seen.id) return;
+    if (code.id === seen.id && ((code.frame - seen.lastFrame) & 0xffff) > 0x8000) seen.backwards += 1;
     seen.firstAt ??= at;
-    if (seen.lastAt !== null) seen.longestGap = Math.max(seen.longestGap, at - seen.lastAt);
+    if (seen.lastAt !== null) {
+      seen.longestGap = Math.max(seen.longestGap, at - seen.lastAt);
+      keepLongest(seen.gaps, { ms: Math.round(at - seen.lastAt), at, width });
+    }
     if (code.id !== seen.id && seen.id >= 0) seen.idChanges += 1;
     Object.assign(seen, { lastAt: at, id: code.id, lastFrame: code.frame });
     seen.fresh += 1;
@@ -194,20 +207,32 @@ export class Probe {
 /** The listener's window, milliseconds. */
 const WINDOW_MS = 20;
 
+/** Keeps the five longest, longest first. */
+function keepLongest(gaps, gap) {
+  if (gaps.length === 5 && gap.ms <= gaps[4].ms) return;
+  gaps.push(gap);
+  gaps.sort((a, b) => b.ms - a.ms);
+  gaps.length = Math.min(gaps.length, 5);
+}
+
 function makeReader() {
-  const SIDE = 6; // pixels a cell
-  const canvas = Object.assign(document.createElement('canvas'), { width: COLUMNS * SIDE, height: ROWS * SIDE });
+  const SIDE = 8; // pixels a cell
+  const canvas = Object.assign(document.createElement('canvas'), { width: Math.round(SIDE / CELL), height: 1 });
   const context = canvas.getContext('2d', { willReadFrequently: true, alpha: false });
   return (element) => {
-    const cell = element.videoWidth * CELL;
-    if (!cell) return null;
-    context.drawImage(element, 0, 0, COLUMNS * cell, ROWS * cell, 0, 0, canvas.width, canvas.height);
-    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-    const bits = Array.from({ length: COLUMNS * ROWS }, (_, n) => {
-      const x = (n % COLUMNS) * SIDE + SIDE / 2;
-      const y = Math.floor(n / COLUMNS) * SIDE + SIDE / 2;
-      return data[(y * canvas.width + x) * 4 + 1] > 127 ? 1 : 0;
-    });
-    return decode(bits);
+    if (!element.videoWidth) return { code: null, whole: false };
+    const height = Math.round((canvas.width * element.videoHeight) / element.videoWidth);
+    if (canvas.height !== height) canvas.height = height;
+    context.drawImage(element, 0, 0, canvas.width, height); // once: the next time it may be another picture
+    const { data } = context.getImageData(0, 0, canvas.width, height);
+    const bitsAt = ([left, top]) =>
+      Array.from({ length: COLUMNS * ROWS }, (_, n) => {
+        const x = Math.round(left + (n % COLUMNS) * SIDE + SIDE / 2);
+        const y = Math.round(top + Math.floor(n / COLUMNS) * SIDE + SIDE / 2);
+        return data[(y * canvas.width + x) * 4 + 1] > 127 ? 1 : 0;
+      });
+    const bits = bitsAt([0, 0]);
+    const code = decode(bits);
+    return { code, whole: code !== null && String(bits) === String(bitsAt(secondCorner(canvas.width, height))) };
   };
 }

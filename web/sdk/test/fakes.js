@@ -54,12 +54,20 @@ export class FakePeerConnection {
   addTransceiver(trackOrKind, { direction, sendEncodings = [{}] }) {
     const kind = typeof trackOrKind === 'string' ? trackOrKind : trackOrKind.kind;
     const parameters = { encodings: sendEncodings.map((e) => ({ active: true, ...e })) };
+    let setting = false;
     const transceiver = {
       mid: null,
       kind,
       direction,
       receiver: { track: { kind, id: Math.random() } },
-      sender: { track: typeof trackOrKind === 'string' ? null : trackOrKind, parameters, async replaceTrack(track) { this.track = track; }, getParameters: () => structuredClone(parameters), async setParameters(p) { parameters.encodings = p.encodings; } },
+      sender: { track: typeof trackOrKind === 'string' ? null : trackOrKind, parameters, async replaceTrack(track) { this.track = track; }, getParameters: () => structuredClone(parameters), async setParameters(p) {
+          if (setting) throw new Error('setParameters overlaps another one');
+          setting = true;
+          this.settings = (this.settings ?? 0) + 1;
+          await settle(10);
+          setting = false;
+          parameters.encodings = p.encodings;
+        } },
     };
     this.transceivers.push(transceiver);
     return transceiver;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { joinRoom } from '../exedra.js';
-import { encodingsFor, setOpus } from '../publisher.js';
+import { encodingsFor, setFormat } from '../publisher.js';
 import { FakeClock, FakePeerConnection, FakeServer, fakeTrack, options, settle } from './fakes.js';
 
 let clock;
@@ -204,22 +204,6 @@ test('a server that has given the connection up gets a new one', async () => {
   assert.equal(sub().pc.transceivers.length, 4);
 });
 
-test('layers that nobody watches are not sent', async () => {
-  room = await joinRoom(options());
-  const camera = await room.publish(fakeTrack('video'));
-  const active = () => camera.transceiver.sender.getParameters().encodings.filter((e) => e.active).map(({ rid }) => rid);
-  assert.deepEqual(active(), ['q', 'h', 'f']);
-  server.event('publish.layers', { track: camera.id, wanted: ['h'] });
-  await settle();
-  assert.deepEqual(active(), ['h']);
-  server.event('publish.layers', { track: camera.id, wanted: [] });
-  await settle();
-  assert.deepEqual(active(), []);
-  server.event('publish.layers', { track: camera.id, wanted: ['q', 'h', 'f'] });
-  await settle();
-  assert.deepEqual(active(), ['q', 'h', 'f']);
-});
-
 test('an unpublished track leaves its m-line for the next of its kind', async () => {
   room = await joinRoom(options());
   const first = await room.publish(fakeTrack('video'), { source: 'screen' });
@@ -257,12 +241,18 @@ test('encodings follow the size of the picture', () => {
   assert.deepEqual(rids(1280, 720, { simulcast: false }), [[undefined, undefined]]);
 });
 
-test('what Opus is to do is written into the right section of the answer', () => {
+test('what an encoder is to do is written into the right section of the answer', () => {
+  const opus = /^opus$/i;
   const sdp = 'v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\na=rtpmap:111 opus/48000/2\r\n';
-  const dtx = setOpus(sdp, '0', { usedtx: '1' });
+  const dtx = setFormat(sdp, '0', opus, { usedtx: '1' });
   assert.match(dtx, /a=mid:0\r\na=rtpmap:111 opus\/48000\/2\r\na=fmtp:111 minptime=10;useinbandfec=1;usedtx=1\r\nm=audio/);
-  assert.match(setOpus(sdp, '1', { stereo: '1' }), /a=mid:1\r\na=rtpmap:111 opus\/48000\/2\r\na=fmtp:111 stereo=1\r\n$/);
-  assert.equal(setOpus(sdp, '10', { stereo: '1' }), sdp);
+  assert.match(setFormat(sdp, '1', opus, { stereo: '1' }), /a=mid:1\r\na=rtpmap:111 opus\/48000\/2\r\na=fmtp:111 stereo=1\r\n$/);
+  assert.equal(setFormat(sdp, '10', opus, { stereo: '1' }), sdp);
+  const video = 'm=video 9 UDP/TLS/RTP/SAVPF 96 97 98\r\na=mid:2\r\na=rtpmap:96 VP8/90000\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=rtpmap:98 VP9/90000\r\na=fmtp:98 profile-id=0\r\n';
+  assert.equal(
+    setFormat(sdp + video, '2', /^VP[89]$/, { x: '1' }).slice(sdp.length),
+    'm=video 9 UDP/TLS/RTP/SAVPF 96 97 98\r\na=mid:2\r\na=rtpmap:96 VP8/90000\r\na=fmtp:96 x=1\r\na=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=rtpmap:98 VP9/90000\r\na=fmtp:98 profile-id=0;x=1\r\n',
+  );
 });
 
 /** Time passes while the server keeps pinging. */

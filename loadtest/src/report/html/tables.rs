@@ -3,6 +3,7 @@ use super::escape;
 use crate::report::compare::{Change, Comparison};
 use crate::report::histogram::Histogram;
 use crate::report::model::{Limit, LoadResult, Media, ServerFigures, share};
+use crate::report::summary::{estimates, layers};
 use crate::report::text::{bytes, count, duration_us, number, percent};
 use std::fmt::Write as _;
 
@@ -127,7 +128,7 @@ fn media(out: &mut String, result: &LoadResult) {
     kinds.iter().for_each(|(name, _)| {
         let _ = write!(out, "<th>{name}");
     });
-    let rows: [MediaRow; 15] = [
+    let rows: [MediaRow; 17] = [
         ("slots", |m| count(m.slots)),
         ("silent slots", |m| count(m.silent_slots)),
         ("packets expected", |m| count(m.expected)),
@@ -144,6 +145,11 @@ fn media(out: &mut String, result: &LoadResult) {
         ("keyframes asked for", |m| count(m.keyframe_requests)),
         ("frames", |m| if m.frames > 0 { count(m.frames) } else { "–".to_owned() }),
         ("freezes", |m| if m.frames > 0 { count(m.freezes) } else { "–".to_owned() }),
+        ("layers shown in the end", |m| if m.layers.is_empty() { "–".to_owned() } else { layers(m) }),
+        ("the server's estimate", |m| match m.estimates.count {
+            0 => "–".to_owned(),
+            _ => estimates(&m.estimates),
+        }),
         ("longest freeze", |m| if m.frames > 0 { duration_us(m.longest_freeze_ms * 1_000) } else { "–".to_owned() }),
     ];
     for (name, value) in rows {

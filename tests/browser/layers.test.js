@@ -1,0 +1,147 @@
+// Layer switches between real browsers, driven by how large a viewer looks, and judged by what it decodes: no broken picture, no freeze, never
+// backwards in time. LONG=1 does fifty of each.
+import assert from 'node:assert/strict';
+import { LONG, scenario } from './stage.js';
+
+const SWITCHES = LONG ? 50 : 12;
+const TIMEOUT = LONG ? 240_000 : 120_000;
+/** Three simulcast layers at the smallest size at which Chromium sends three. */
+const SOURCE = { width: 960, height: 540, fps: 20 };
+/** The longest that a switch may take: no keyframe is asked for more than twice. */
+const SWITCH_MS = 3_000;
+const FREEZE_MS = 300;
+/** At a quarter of the rate, pictures are 200 ms apart by themselves. */
+const FREEZE_SLOW_MS = 400;
+
+/** Encoders must not shrink pictures by themselves: then a size would not tell a layer. */
+const keepSize = (guest) =>
+  guest.page.evaluate(async () => {
+    const sender = bench.connections.flatMap((pc) => pc.getSenders()).find(({ track }) => track?.kind === 'video');
+    const parameters = sender.getParameters();
+    parameters.degradationPreference = 'maintain-resolution';
+    await sender.setParameters(parameters).catch(() => {}); // Firefox does not know it, and does not shrink either
+  });
+
+/** What the viewer sees of its own accord, from now on. @param {{w: number, h: number, fps?: number}} wish */
+const look = (viewer, track, wish) => viewer.run((room, { id, size }) => room.request('view', { tracks: { [id]: size } }), { id: track, size: wish });
+
+/** Watches until the picture has this width; resolves with how long that took. */
+const becomes = (viewer, publisher, width, ms = SWITCH_MS) =>
+  viewer.page.evaluate(
+    async ({ name, wanted, limit }) => {
+      const began = performance.now();
+      while (bench.report(name).width !== wanted) {
+        if (performance.now() - began > limit) throw new Error(`the picture is ${bench.report(name).width} wide, not ${wanted}, after ${limit} ms: ${JSON.stringify(bench.statesOf(name))}`);
+        await new Promise((done) => setTimeout(done, 10));
+      }
+      return performance.now() - began;
+    },
+    { name: publisher.name, wanted: width, limit: ms },
+  );
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** The number of layers that a switch goes up or down: never the same twice, and as often one way as the other. */
+function* walk(count, layers) {
+  let at = layers - 1;
+  for (let n = 0; n < count; n++) {
+    const others = [...Array(layers).keys()].filter((layer) => layer !== at);
+    at = others[(n * 7 + (n >> 1)) % others.length];
+    yield at;
+  }
+}
+
+/**
+ * What was decoded since `viewer.restart(publisher)`. On a machine that has other work to do, a camera pauses by itself, and a page paints
+ * nothing for a while: what these took beyond two frames is no fault of the switches.
+ */
+async function judge(viewer, publisher, freezeMs) {
+  const [report, camera] = await Promise.all([viewer.report(publisher), publisher.camera()]);
+  const machine = [camera.longestPauseMs, report.longestStallMs];
+  const allowed = machine.reduce((sum, ms) => sum + Math.max(0, ms - 100), freezeMs);
+  const said = `the camera paused ${Math.round(machine[0])} ms, the page ${Math.round(machine[1])} ms; gaps ${report.gaps.map(({ ms, width }) => `${ms}@${width}`)}`;
+  assert.equal(report.coded, report.frames, `${report.frames - report.coded} of ${report.frames} pictures could not be read`);
+  assert.equal(report.whole, report.coded, `${report.coded - report.whole} of ${report.coded} pictures were made of two`);
+  assert.equal(report.backwards, 0, 'pictures went back in time');
+  assert.ok(report.longestGapMs <= allowed, `a freeze of ${Math.round(report.longestGapMs)} ms (${said})`);
+  return { report, said };
+}
+
+/** Switches sizes; tells how long each took to be seen. */
+async function switchSizes(viewer, publisher, track, widths, count) {
+  await viewer.restart(publisher);
+  const took = { up: [], down: [] };
+  let before = widths.length - 1;
+  for (const layer of walk(count, widths.length)) {
+    const width = widths[layer];
+    await look(viewer, track, { w: width, h: Math.round((width * 9) / 16) });
+    took[layer > before ? 'up' : 'down'].push(await becomes(viewer, publisher, width));
+    before = layer;
+    await pause(150 + ((layer * 137) % 200)); // not in step with the publisher's own rhythm
+  }
+  const { report, said } = await judge(viewer, publisher, FREEZE_MS);
+  const middle = (list) => Math.round(list.sort((a, b) => a - b)[list.length >> 1] ?? 0);
+  console.log(`${count} switches of size: ${took.up.length} up in ${middle(took.up)} ms (at most ${Math.round(Math.max(0, ...took.up))}), ${took.down.length} down in ${middle(took.down)} ms (at most ${Math.round(Math.max(0, ...took.down))}); ${report.frames} pictures; ${said}`);
+}
+
+/** Switches frame rates: a quarter, a half and all of what the camera sends. */
+async function switchRates(viewer, publisher, track, width, count) {
+  const size = { w: width, h: Math.round((width * 9) / 16) };
+  const rates = [5, 10, 30];
+  await look(viewer, track, size);
+  await becomes(viewer, publisher, width);
+  await viewer.restart(publisher);
+  const seen = [[], [], []];
+  for (const layer of walk(count, 3)) {
+    await look(viewer, track, { ...size, fps: rates[layer] });
+    await pause(250);
+    const before = await viewer.report(publisher);
+    await pause(450);
+    const after = await viewer.report(publisher);
+    seen[layer].push((after.fresh - before.fresh) / 0.45);
+  }
+  const { report, said } = await judge(viewer, publisher, FREEZE_SLOW_MS);
+  const mean = seen.map((list) => list.reduce((sum, fps) => sum + fps, 0) / Math.max(1, list.length));
+  console.log(`${count} switches of frame rate: ${mean.map((fps) => fps.toFixed(1)).join(', ')} a second; ${report.frames} pictures; ${said}`);
+  assert.ok(mean[0] < 0.45 * mean[2] && mean[1] < 0.75 * mean[2], `frame rates ${mean.map((fps) => fps.toFixed(1))} for wishes of ${rates}`);
+}
+
+/** A publisher, and a viewer who sees its best. */
+async function call(stage, { from = 'chromium', to = 'chromium', video }) {
+  const publisher = await stage.guest({ name: 'Ada', id: 1, kind: from, source: SOURCE, publish: { video } });
+  await keepSize(publisher);
+  const viewer = await stage.guest({ name: 'Bob', kind: to });
+  await viewer.sees(publisher, { fresh: 5 });
+  const track = await publisher.run((room) => room.localTrack('camera').id);
+  await look(viewer, track, { w: SOURCE.width, h: SOURCE.height });
+  await viewer.sees(publisher, { width: SOURCE.width, fresh: 20 }, 45_000);
+  return { publisher, viewer, track };
+}
+
+const WIDTHS = [240, 480, 960];
+const CALLS = [
+  ...['VP8', 'VP9', 'AV1', 'H264'].map((codec) => ({ what: `${codec} simulcast`, video: { codec } })),
+  ...['VP9', 'AV1'].map((codec) => ({ what: `${codec} L3T3_KEY`, video: { codec, scalabilityMode: 'L3T3_KEY' } })),
+];
+
+for (const { what, video } of CALLS) {
+  scenario(`${what}: sizes and frame rates are switched, and nobody notices`, { timeout: TIMEOUT }, async (stage) => {
+    const { publisher, viewer, track } = await call(stage, { video });
+    await switchSizes(viewer, publisher, track, WIDTHS, SWITCHES);
+    await switchRates(viewer, publisher, track, 480, SWITCHES);
+    const inbound = (await viewer.page.evaluate(() => bench.stats('inbound-rtp'))).find(({ kind, framesDecoded }) => kind === 'video' && framesDecoded);
+    assert.equal(inbound.codec, `video/${video.codec}`);
+  });
+}
+
+for (const codec of ['VP8', 'VP9']) {
+  scenario(`${codec} simulcast from Chromium to Firefox: sizes are switched, and nobody notices`, { timeout: TIMEOUT }, async (stage) => {
+    const { publisher, viewer, track } = await call(stage, { to: 'firefox', video: { codec } });
+    await switchSizes(viewer, publisher, track, WIDTHS, SWITCHES);
+  });
+}
+
+scenario('VP8 simulcast from Firefox to Chromium: sizes are switched, and nobody notices', { timeout: TIMEOUT }, async (stage) => {
+  const { publisher, viewer, track } = await call(stage, { from: 'firefox', video: { codec: 'VP8' } });
+  await switchSizes(viewer, publisher, track, WIDTHS, SWITCHES);
+});
