@@ -3,7 +3,7 @@
 //! Prints a table for each kind of path, and exits with 1 if a bound is missed. Each cell is run with three seeds, and judged by the
 //! median; a table shows the worst cell of its row. docs/BANDWIDTH.md explains the figures.
 //!
-//! `cargo bench --bench bandwidth -- trace KBPS RTT BUFFER LOSS_PERCENT [STEP_KBPS]` prints the course of one run.
+//! `cargo bench --bench bandwidth -- trace KBPS RTT BUFFER LOSS_PERCENT [STEP_KBPS [SEED]]` prints the course of one run.
 #[path = "../tests/paths/mod.rs"]
 mod paths;
 
@@ -245,6 +245,7 @@ fn trace(arguments: &[f64]) {
         plan.steps = vec![(STEP, get(4, 0.0) * 1e3), (STEP_BACK, bps)];
         plan.seconds = STEP_BACK + 30.0;
     }
+    plan.seed = get(5, 1.0) as u64;
     let world = run(plan);
     println!("seconds  estimate  allocated  media  sent  padding kbit/s  queue p95 ms  limited by");
     for t in (1..=(world.scenario.seconds * 2.0) as usize).map(|n| n as f64 / 2.0) {

@@ -6,6 +6,8 @@ const MIN_PACKETS: u32 = 20;
 const INTERVAL: Micros = 400_000;
 /// No path is believed to lose more than this by itself.
 const MAX_INHERENT: f64 = 0.25;
+/// Before more is known, a path may lose so much by itself.
+const USUAL: f64 = 0.03;
 /// With so much lost there is no waiting for more.
 const MUCH: f64 = 0.3;
 const SOON: Micros = 100_000;
@@ -70,12 +72,19 @@ impl LossDetector {
         }
         let overflow = self.queued >= 3 && f64::from(self.queued) > OVERFLOW * f64::from(self.told);
         let own = (self.lost - i64::from(self.queued)).max(0) as f64 / f64::from(self.told.max(1));
+        let chance = self.is_chance();
         (self.told, self.lost, self.queued, self.since) = (0, 0, 0, Some(now));
         let excess = self.observe(share, own.min(share));
         match overflow {
             true => Some(Verdict::Overflow),
-            false => (excess > TOO_MUCH).then_some(Verdict::Excess(excess)),
+            false => (excess > TOO_MUCH && !chance).then_some(Verdict::Excess(excess)),
         }
+    }
+
+    /// Few packets may lose much by chance: within three standard deviations of what the path loses by itself.
+    fn is_chance(&self) -> bool {
+        let (n, p) = (f64::from(self.told), self.inherent.max(USUAL));
+        (self.lost as f64) < n * p + 3.0 * (n * p * (1.0 - p)).sqrt()
     }
 
     /// The share lost of late, and how much of it may be the path's own. Gives how much is lost above what the path loses by itself.

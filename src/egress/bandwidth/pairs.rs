@@ -5,7 +5,7 @@ use super::Micros;
 use super::delay::Arrived;
 
 /// Pairs are compared with the limit times this.
-const FASTER: f64 = 1.5;
+const FASTER: f64 = 1.3;
 /// Weight of one pair in the share of fast ones.
 const GAIN: f64 = 0.07;
 /// So few within the last one to two windows tell nothing.
