@@ -15,7 +15,7 @@ exec </dev/null
 PACKAGES=(
   build-essential ca-certificates
   nodejs chromium firefox-esr pulseaudio fonts-dejavu-core iproute2
-  python3 python3-venv python3-gi
+  python3 python3-venv python3-gi ffmpeg
   gir1.2-gst-plugins-base-1.0 gir1.2-gst-plugins-bad-1.0
   gstreamer1.0-nice gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 )
@@ -40,7 +40,7 @@ main() {
 
 install() {
   if command -v apt-get >/dev/null; then install_packages || return; fi
-  for need in cargo node npm python3 chromium firefox-esr pulseaudio; do
+  for need in cargo node npm python3 chromium firefox-esr pulseaudio ffmpeg ffprobe; do
     command -v "$need" >/dev/null || { echo "missing: $need"; return 1; }
   done
   cargo fetch --locked || return

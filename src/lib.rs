@@ -7,6 +7,7 @@
 //!        > signal                    HTTP, the room socket, WHIP/WHEP (tokio, axum)
 //!        > net                       the UDP sockets and the clock; one shard loop a thread
 //!        > room                      pure: who is in a room, who gets which track in which slot
+//!        > record                    pure: a participant's packets to a file that plays (it imports rtp alone)
 //!        > engine                    pure: datagrams and commands in, datagrams and events out
 //!        > peer, forward, egress     pure stages; they never import each other
 //!        > rtp                       vocabulary: sequence numbers, headers, codecs, RTCP
@@ -22,6 +23,7 @@ pub mod server;
 pub mod net;
 pub mod signal;
 
+pub mod record;
 pub mod room;
 
 pub mod engine;

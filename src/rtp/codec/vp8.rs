@@ -69,6 +69,11 @@ impl Descriptor {
     }
 }
 
+/// Bytes of the payload descriptor: the frame's own stand behind it.
+pub fn descriptor_len(payload: &[u8]) -> Result<usize, Malformed> {
+    Descriptor::parse(payload).map(|d| d.len)
+}
+
 /// Reads the payload descriptor, and of a frame's first packet the payload header's P bit: clear in a keyframe.
 pub fn describe(payload: &[u8], marker: bool) -> Result<FrameInfo, Malformed> {
     let descriptor = Descriptor::parse(payload)?;

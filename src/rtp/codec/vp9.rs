@@ -132,6 +132,19 @@ pub fn describe(payload: &[u8], _marker: bool) -> Result<FrameInfo, Malformed> {
     })
 }
 
+/// Bytes of the payload descriptor: the frame's own stand behind it.
+pub fn descriptor_len(payload: &[u8]) -> Result<usize, Malformed> {
+    Descriptor::parse(payload).map(|d| d.len)
+}
+
+/// Width and height of the highest spatial layer, where the packet carries a scalability structure with sizes.
+pub fn structure_size(payload: &[u8]) -> Result<Option<(u16, u16)>, Malformed> {
+    let d = Descriptor::parse(payload)?;
+    let Some((at, layers)) = d.sizes else { return Ok(None) };
+    let top = at + 4 * (layers - 1);
+    Ok(Some((read::u16(payload, top)?, read::u16(payload, top + 2)?)))
+}
+
 /// The sizes of a keyframe's spatial layers: as the scalability structure has them, or the uncompressed header of the only one (VP9
 /// bitstream specification, section 6.2).
 pub(super) fn sizes(payload: &[u8]) -> Result<Sizes, Malformed> {
