@@ -25,6 +25,8 @@ const TRIAL: Duration = Duration::from_secs(3);
 /// What is wanted is so much of what the path should be known to carry: a step up needs room to spare, and a probe shows less than it
 /// sends.
 const GOAL_SHARE: f64 = 0.8;
+/// Where nothing is known but losses, which may have any reason, no less than this is taken for what the path carries, in bits a second.
+const BLIND_LEAST: u64 = 800_000;
 /// A change of the estimate below this share is followed with the next round.
 const MOVED: f64 = 0.03;
 
@@ -357,7 +359,10 @@ impl Slot {
 impl Outgoing {
     /// What its path carries; `None` where nothing can be known of it.
     fn budget(&self) -> Option<u64> {
-        Some(self.bandwidth.estimate().bps).filter(|bps| *bps < MAX_BPS)
+        let estimate = self.bandwidth.estimate();
+        let blind = !estimate.has_feedback && estimate.limited_by != LimitedBy::Start;
+        let bps = if blind { estimate.bps.max(BLIND_LEAST) } else { estimate.bps };
+        (bps < MAX_BPS).then_some(bps)
     }
 
     /// Tells the estimator what its estimate is needed for.

@@ -192,10 +192,10 @@ pub(super) struct KeyframeRequests {
 }
 
 impl KeyframeRequests {
-    /// The least time between two requests to one stream. From the third one on that is not answered twice as long each time, to
+    /// The least time between two requests to one stream. From the fifth one on that is not answered twice as long each time, to
     /// [`LONGEST`](Self::LONGEST).
     pub const INTERVAL: Duration = Duration::from_millis(250);
-    pub const LONGEST: Duration = Duration::from_secs(2);
+    pub const LONGEST: Duration = Duration::from_secs(1);
 
     /// True if nobody had asked before.
     pub fn want(&mut self) -> bool {
@@ -210,7 +210,7 @@ impl KeyframeRequests {
         self.wanted.then(|| self.last_sent.map_or(now, |at| at + self.interval()))
     }
     fn interval(&self) -> Duration {
-        (Self::INTERVAL * (1 << self.unanswered.saturating_sub(2).min(3))).min(Self::LONGEST)
+        (Self::INTERVAL * (1 << self.unanswered.saturating_sub(4).min(2))).min(Self::LONGEST)
     }
     pub fn is_due(&self, now: Instant) -> bool {
         self.due_at(now).is_some_and(|at| at <= now)

@@ -315,7 +315,7 @@ fn raise_at(now_ms: u64, path: &Path, calm: &Calm, slot: &Slot) -> u64 {
     let factor = WIDER.powi(1 + i32::from(memory.strikes));
     let wider = |before: u64| path.budget_bps.is_none_or(|bps| bps as f64 >= before as f64 * factor);
     if calm.lowered_bps.is_some_and(wider) {
-        return fitted;
+        return if memory.paused { now_ms } else { fitted };
     }
     fitted.max(memory.no_raise_before).max(calm.no_raise_before)
 }

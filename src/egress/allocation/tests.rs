@@ -197,11 +197,11 @@ fn a_drop_is_followed_at_once_and_comes_back_by_itself() {
     world.now_ms += 10;
     assert!(world.run(60_000)[0].memory.paused);
     assert_eq!(world.rates(), [0]);
-    assert_eq!(world.follow(4_000_000, 1), [0]);
-    assert_eq!(world.follow(4_000_000, 1), [2_500_000], "a much wider path");
+    assert_eq!(world.follow(80_000, 5), [0], "ten seconds of rest");
+    assert_eq!(world.follow(4_000_000, 1), [2_500_000], "but not on a much wider path");
     world.now_ms += 60_000;
     assert_eq!(world.follow(2_000_000, 1), [1_500_000]);
-    assert_eq!(world.follow(2_900_000, 9), [1_500_000], "ten seconds of rest");
+    assert_eq!(world.follow(2_900_000, 9), [1_500_000], "ten seconds again");
     assert_eq!(world.follow(2_900_000, 2), [2_500_000]);
 }
 
