@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { seesAndHears } from './check.js';
 import { scenario } from './stage.js';
 
-/** The codec that `guest` receives, by kind. */
-const receives = async (guest, kind) => {
+/** The codecs of the pictures that `guest` receives. (A slot that shows nothing may get padding, when the server tries what the path carries.) */
+const receives = async (guest) => {
   const inbound = await guest.page.evaluate(() => bench.stats('inbound-rtp'));
-  return inbound.filter((s) => s.kind === kind && s.packetsReceived > 0).map((s) => s.codec);
+  return inbound.filter((s) => s.kind === 'video' && s.framesDecoded > 0).map((s) => s.codec);
 };
 
 for (const codec of ['VP8', 'VP9', 'AV1', 'H264']) {
@@ -14,7 +14,7 @@ for (const codec of ['VP8', 'VP9', 'AV1', 'H264']) {
     const ada = await stage.guest({ name: 'Ada', id: 1, publish: { video: { codec, simulcast: false } } });
     const bob = await stage.guest({ name: 'Bob', id: 2, publish: { video: { codec, simulcast: false } }, source: { width: 320, height: 180 } });
     await seesAndHears(bob, ada, { fresh: 40, width: 640 });
-    assert.deepEqual([...new Set(await receives(bob, 'video'))], [`video/${codec}`]);
+    assert.deepEqual([...new Set(await receives(bob))], [`video/${codec}`]);
     // Somebody who comes later needs a keyframe.
     const late = await stage.guest({ name: 'Late' });
     await seesAndHears(late, ada);
@@ -26,8 +26,8 @@ for (const codec of ['VP8', 'VP9', 'AV1']) {
     const ada = await stage.guest({ name: 'Ada', id: 1, publish: { video: { codec, simulcast: false } } });
     const bob = await stage.guest({ name: 'Bob', id: 2, kind: 'firefox', publish: { video: { codec, simulcast: false } }, source: { width: 320, height: 180 } });
     await Promise.all([seesAndHears(bob, ada), seesAndHears(ada, bob)]);
-    assert.deepEqual([...new Set(await receives(ada, 'video'))], [`video/${codec}`]);
-    assert.deepEqual([...new Set(await receives(bob, 'video'))], [`video/${codec}`]);
+    assert.deepEqual([...new Set(await receives(ada))], [`video/${codec}`]);
+    assert.deepEqual([...new Set(await receives(bob))], [`video/${codec}`]);
   });
 }
 
