@@ -1,4 +1,5 @@
 //! What is measured, for the benchmark of time and for that of instructions.
+use exedra::egress::allocation;
 use exedra::engine::Path;
 use exedra::forward::{Forwarder, StreamKey, Target};
 use exedra::peer::srtp::{SrtpInbound, SrtpOutbound, SrtpProfile, SsrcState};
@@ -51,6 +52,9 @@ pub fn all(many: usize) -> Vec<Case> {
         let packets = subscribers * RigPlan::video(subscribers).burst;
         cases.push(case(&format!("flush/{subscribers}"), packets, move || Box::new(Flush { rig: rig(subscribers) })));
     }
+    for slots in [9, 50] {
+        cases.push(case(&format!("allocate/{slots} slots"), slots, move || Box::new(Allocate::new(slots))));
+    }
     cases.push(case("flush/audio 200", 200, || Box::new(FlushAudio { rig: rig(200) })));
     cases
 }
@@ -79,6 +83,54 @@ fn payload(len: usize) -> Vec<u8> {
     VideoCodec::Vp8.write(&mut payload, true, false, false, (7, 7));
     payload.resize(len - HEADER - PROFILE.rtp_overhead(), 0x5a);
     payload
+}
+
+/// Which layers a subscriber gets of so many cameras with three encodings of three temporal layers each, when not all of it fits.
+struct Allocate {
+    path: allocation::Path,
+    slots: Vec<allocation::Slot>,
+    layers: Vec<allocation::Layer>,
+    scratch: allocation::Scratch,
+    now_ms: u64,
+}
+
+impl Allocate {
+    fn new(slots: usize) -> Self {
+        let encodings = [(0u8, 320u16, 180u16, 150_000u32), (1, 640, 360, 500_000), (2, 1_280, 720, 2_500_000)];
+        let layers = |_| {
+            encodings.into_iter().flat_map(|(encoding, width, height, bps)| {
+                (0..3u8).map(move |temporal| allocation::Layer {
+                    encoding,
+                    temporal,
+                    fps: 30 >> (2 - temporal),
+                    width,
+                    height,
+                    bps: bps / 4 * (u32::from(temporal) + 2),
+                    ..Default::default()
+                })
+            })
+        };
+        let slot = |n: usize| allocation::Slot { first: 9 * n as u16, count: 9, ..Default::default() };
+        Self {
+            path: allocation::Path { budget_bps: Some(700_000 * slots as u64), ..Default::default() },
+            slots: (0..slots).map(slot).collect(),
+            layers: (0..slots).flat_map(layers).collect(),
+            scratch: allocation::Scratch::default(),
+            now_ms: 0,
+        }
+    }
+}
+
+impl Turn for Allocate {
+    fn prepare(&mut self) {
+        self.now_ms += 1_000;
+        for (slot, choice) in self.slots.iter_mut().zip(self.scratch.choices()) {
+            (slot.current, slot.memory) = (choice.layer, choice.memory);
+        }
+    }
+    fn run(&mut self) {
+        black_box(allocation::allocate(self.now_ms, &self.path, &self.slots, &self.layers, &mut self.scratch));
+    }
 }
 
 /// Header, extensions and codec descriptor of opened packets.

@@ -2,6 +2,7 @@
 //! is carried out. Done when something changed, and about once a second where the path's estimate decides; never for a packet.
 use super::api::{self, SlotState};
 use super::explain::{KeyframeWhy, Log, Why};
+use super::meter::SOON;
 use super::outgoing::Outgoing;
 use super::peer::Slot;
 use super::{Engine, Track};
@@ -21,6 +22,9 @@ const FOLLOW: Duration = Duration::from_millis(20);
 const DARK: Duration = Duration::from_secs(5);
 const TRIALS: u32 = 4;
 const TRIAL: Duration = Duration::from_secs(3);
+/// What is wanted is so much of what the path should be known to carry: a step up needs room to spare, and a probe shows less than it
+/// sends.
+const GOAL_SHARE: f64 = 0.8;
 /// A change of the estimate below this share is followed with the next round.
 const MOVED: f64 = 0.03;
 
@@ -200,7 +204,7 @@ impl Engine {
 
     fn allocate(&mut self, now: Instant, index: usize) {
         let mut board = std::mem::take(&mut self.batch.board);
-        self.gather(now, index, &mut board);
+        let guessed = self.gather(now, index, &mut board);
         let audio_bps = self.audio_bps(now, index);
         if let Some(outgoing) = self.peers[index].outgoing.as_deref_mut() {
             let budget_bps = outgoing.budget();
@@ -210,6 +214,7 @@ impl Engine {
             board.exceeded = budget_bps.is_some_and(|bps| board.current_bps() + audio_bps > bps + bps / EXCEEDED);
             let outcome = allocation::allocate(at_ms, &path, &board.slots, &board.layers, &mut board.scratch);
             allocation.log.note_allocation(at_ms, &path, &board, &outcome);
+
             (allocation.calm, allocation.budget_bps, allocation.outcome) = (outcome.calm, budget_bps, outcome);
             allocation.ran_at = Some(now);
             let choices = board.scratch.choices();
@@ -225,14 +230,18 @@ impl Engine {
         if waits || allocation.budget_bps.is_some() && !board.slots.is_empty() {
             allocation.want(now + AGAIN);
         }
+        if guessed {
+            allocation.want(now + SOON);
+        }
         if let (Some(at), Some(since)) = (allocation.outcome.again_at, allocation.since) {
             allocation.want((since + Duration::from_millis(at)).max(now + FOLLOW));
         }
         self.batch.board = board;
     }
 
-    /// Puts the peer's video slots on the board, with what there is for each.
-    fn gather(&mut self, now: Instant, index: usize, board: &mut Board) {
+    /// Puts the peer's video slots on the board, with what there is for each. True if the rate of some stream is a guess.
+    fn gather(&mut self, now: Instant, index: usize, board: &mut Board) -> bool {
+        let mut guessed = false;
         let Self { peers, tracks, streams, .. } = self;
         board.at.clear();
         board.slots.clear();
@@ -250,6 +259,7 @@ impl Engine {
                     continue;
                 }
                 comes = true;
+                guessed |= meter.is_new();
                 if slot.takes(stream.codec) {
                     meter.for_each_layer(now, encoding as u8, |layer, layers| {
                         board.layers.push(layer);
@@ -279,6 +289,7 @@ impl Engine {
                 memory: slot.share.memory,
             });
         }
+        guessed
     }
 
     /// Does to a slot what was decided. True if it waits for a keyframe.
@@ -351,8 +362,7 @@ impl Outgoing {
 
     /// Tells the estimator what its estimate is needed for.
     fn set_goal(&mut self, now: Instant, outcome: &Outcome) {
-        // It has to be known to carry more than is wanted, by what a step up needs to spare.
-        let goal = (outcome.wanted_bps as f64 / allocation::RAISE_SHARE) as u64;
+        let goal = (outcome.wanted_bps as f64 / GOAL_SHARE) as u64;
         self.bandwidth.set_goal(now, outcome.allocated_bps, goal);
     }
 }

@@ -253,3 +253,59 @@ impl Engine {
         self.events.push_back(Event::Explained { room: peer.room, peer: id, token, log: Box::new(log) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::allocation::{Scratch, Slot, Wish, allocate};
+
+    /// What was logged of an allocation, put before it again, gives what was logged of its answer; also after it went through JSON.
+    #[test]
+    fn an_allocation_can_be_replayed() {
+        let mut log = Log::default();
+        let mut board = Board::default();
+        let layer =
+            |encoding: u8, height: u16, bps| Layer { encoding, width: height * 2, height, bps, ..Layer::default() };
+        for n in 0..8u16 {
+            board.at.push(n);
+            let wish = Wish { width: 100 * n, height: 100 * n, priority: i32::from(n % 3), ..Wish::default() };
+            board.slots.push(Slot { wish, first: 3 * n, count: 3, ..Slot::default() });
+            board.layers.extend([layer(0, 180, 150_000), layer(1, 360, 500_000), layer(2, 720, 2_000_000)]);
+        }
+        let mut path = Path { audio_bps: 64_000, ..Path::default() };
+        for step in 0..100u64 {
+            path.budget_bps = Some(300_000 + step * 7_919 % 31 * 300_000);
+            let at_ms = 3_000 * step;
+            let outcome = allocate(at_ms, &path, &board.slots, &board.layers, &mut board.scratch);
+            log.note_allocation(at_ms, &path, &board, &outcome);
+            path.calm = outcome.calm;
+            for (slot, choice) in board.slots.iter_mut().zip(board.scratch.choices()) {
+                (slot.current, slot.memory) = (choice.layer, choice.memory);
+            }
+        }
+        assert!(log.entries.len() > 10 && log.entries.len() <= MAX_ENTRIES, "{}", log.entries.len());
+        let bytes: usize = log.allocations.iter().map(AllocationRecord::bytes).sum();
+        assert!(
+            log.allocations.len() >= 2 && bytes <= MAX_ALLOCATION_BYTES,
+            "{} of {bytes} bytes",
+            log.allocations.len()
+        );
+        for record in &log.allocations {
+            let text = serde_json::to_string(record).unwrap();
+            let read: AllocationRecord = serde_json::from_str(&text).unwrap();
+            let mut scratch = Scratch::default();
+            let outcome = allocate(read.at_ms, &read.path, &read.slots, &read.layers, &mut scratch);
+            assert_eq!((outcome, scratch.choices()), (record.outcome, &record.choices[..]));
+        }
+    }
+
+    #[test]
+    fn the_log_is_bounded() {
+        let mut log = Log::default();
+        for n in 0..1_000u64 {
+            log.push(n, What::Probe { estimate_bps: n, wanted_bps: n });
+        }
+        assert_eq!(log.entries.len(), MAX_ENTRIES);
+        assert_eq!(log.entries.back().map(|entry| entry.at_ms), Some(999));
+    }
+}

@@ -213,10 +213,12 @@ impl Engine {
         }
         let Some(overhead) = peer.association.outbound().map(|o| o.profile().rtp_overhead()) else { return };
         let rtt = peer.rtt_or_default();
+        let Some(allowed) = peer.outgoing.as_deref_mut().map(|o| &mut o.repairs) else { return };
         let mut repairs = std::mem::take(&mut peer.repairs_due);
         for repair in repairs.drain(..) {
             let slot = &mut peer.slots[repair.slot];
-            match plan_repair(now, slot, streams, repair, rtt, overhead) {
+            let planned = plan_repair(now, slot, streams, repair, rtt, overhead);
+            match planned.and_then(|job| allowed.spend(job.len).then_some(job).ok_or(DropReason::NackThrottled)) {
                 Ok(job) => {
                     slot.repaired += 1;
                     metrics.retransmissions_out.add(1);

@@ -19,7 +19,7 @@ const MISSED_FRAMES: u32 = 4;
 const LEAST_SILENCE: Duration = Duration::from_millis(400);
 const MOST_SILENCE: Duration = Duration::from_secs(2);
 /// When it can be said how much a stream is that has just begun; and until then, or until another shard says: what encoders spend on a pixel, in bits a second, and on a picture of unknown size.
-const SOON: Duration = Duration::from_millis(200);
+pub(super) const SOON: Duration = Duration::from_millis(100);
 const USUAL_BITS: f64 = 1.5;
 const USUAL_BPS: u32 = 300_000;
 
@@ -46,7 +46,7 @@ pub(super) struct Meter {
     last_frame: Option<Instant>,
     /// Time between two pictures, smoothed.
     gap: Duration,
-    /// What another shard measured of it: until there is enough here.
+    /// What others say of it, until there is enough to go by here.
     hint_bps: u32,
 }
 
@@ -142,7 +142,7 @@ impl Meter {
         self.sizes = sizes;
     }
 
-    /// What another shard says of the stream.
+    /// What the publisher says of the stream, or the home shard of one that is mirrored, or was known of one that it replaces.
     pub fn hint(&mut self, hint: Hint) {
         self.hint_bps = hint.bps;
         self.sizes = hint.sizes;
@@ -168,6 +168,11 @@ impl Meter {
         self.fps[TEMPORAL - 1]
     }
 
+    /// Nothing is known of its bit rate but a guess.
+    pub fn is_new(&self) -> bool {
+        self.windows == 0
+    }
+
     /// What subscribers choose by, rates aside: when it changes, they have to choose anew.
     pub fn shape(&self) -> (u16, Sizes, bool) {
         (self.layers(), self.sizes, self.windows > 0)
@@ -188,10 +193,11 @@ impl Meter {
             return take(Layer { encoding, width, height, bps, ..Layer::default() }, LayerId::TOP);
         }
         let best = (0..SPATIAL).rev().find(|s| row(*s) != 0).unwrap_or(0);
+        let alone = (0..SPATIAL).filter(|s| row(*s) != 0).count() == 1;
         for spatial in (0..SPATIAL).filter(|s| row(*s) != 0) {
             let fastest = (0..TEMPORAL).rev().find(|t| row(spatial) >> t & 1 != 0).unwrap_or(0);
             for temporal in (0..TEMPORAL).filter(|t| row(spatial) >> t & 1 != 0) {
-                let (width, height) = self.sizes[spatial];
+                let (width, height) = if alone { self.size().unwrap_or((0, 0)) } else { self.sizes[spatial] };
                 let layer = Layer {
                     encoding,
                     spatial: spatial as u8,

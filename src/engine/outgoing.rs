@@ -6,7 +6,7 @@ use super::stream::ReceiveStream;
 use super::timers::Timer;
 use super::{Engine, Sink, Transmit};
 use crate::egress::bandwidth::{Bandwidth, Purpose};
-use crate::egress::pacer::{Item, Pacer};
+use crate::egress::pacer::{Class, Item, Pacer};
 use crate::egress::segments::{Job, Limits, Run, next_run};
 use crate::metrics::DropReason;
 use crate::rtp::codec::Kind;
@@ -25,10 +25,35 @@ pub(super) struct Outgoing {
     pub bandwidth: Bandwidth,
     pub pacer: Pacer<Job<Source>>,
     pub allocation: Allocation,
+    pub repairs: RepairCredit,
     /// The deadline of the pacer that stands in the timer queue.
     armed: Option<Instant>,
     /// Turns with each packet of padding, so that not the same one is sent again and again.
     turn: u64,
+}
+
+/// Bytes of repairs that may be sent: in the long run no more than of media. On a path that is full, repairs would only be lost like what they
+/// repair, and again and again.
+pub(super) struct RepairCredit(usize);
+
+impl RepairCredit {
+    /// A keyframe and what comes with it may be repaired at once.
+    const MOST: usize = 256 << 10;
+
+    /// So many bytes of media were sent.
+    pub fn earn(&mut self, bytes: usize) {
+        self.0 = (self.0 + bytes).min(Self::MOST);
+    }
+    /// False if a repair of so many bytes may not be sent.
+    pub fn spend(&mut self, bytes: usize) -> bool {
+        self.0.checked_sub(bytes).map(|rest| self.0 = rest).is_some()
+    }
+}
+
+impl Default for RepairCredit {
+    fn default() -> Self {
+        Self(Self::MOST)
+    }
 }
 
 /// Values of header extensions that the server itself gives a packet, at the moment when it leaves.
@@ -111,7 +136,12 @@ impl Engine {
     fn pad(&mut self, now: Instant, index: usize, bytes: usize, jobs: &mut Vec<Job<Source>>) {
         let mut padded = 0;
         while padded < bytes {
-            let Some(job) = self.plan_padding(now, index) else { return };
+            let Some(job) = self.plan_padding(now, index) else {
+                if let Some(outgoing) = &mut self.peers[index].outgoing {
+                    outgoing.bandwidth.handle_no_padding();
+                }
+                return;
+            };
             padded += job.len;
             jobs.push(job);
         }
@@ -214,18 +244,14 @@ fn seal_run(
         let Some(space) = slab.get_mut(used..used + len) else { return (position, used) };
         let Some(slot) = slots.get(job.source.slot as usize) else { return (position, used) };
         let stream = streams.get(job.source.stream.index as usize);
-        let transport = (job.source.stamp == Stamp::Transport).then(|| {
-            let purpose = if job.source.probes {
-                Purpose::Probe
-            } else if job.source.original.is_some() {
-                Purpose::Repair
-            } else {
-                Purpose::Media
-            };
-            outgoing.bandwidth.handle_sent(now, len, purpose)
-        });
+        let purpose = purpose(&job.source);
+        if purpose == Purpose::Media {
+            outgoing.repairs.earn(len);
+        }
+        let transport =
+            (job.source.stamp == Stamp::Transport).then(|| outgoing.bandwidth.handle_sent(now, len, purpose));
         if transport.is_none() {
-            outgoing.bandwidth.handle_unnumbered(now, len);
+            outgoing.bandwidth.handle_unnumbered(now, len, purpose);
         }
         if fanout::seal(slot, stream, &job.source, padding, Stamps { transport, sent_at }, outbound, space).is_none() {
             return (position, used);
@@ -233,4 +259,34 @@ fn seal_run(
         used += len;
     }
     (jobs.len(), used)
+}
+
+fn purpose(source: &Source) -> Purpose {
+    match source.class {
+        _ if source.probes => Purpose::Probe,
+        Class::Repair => Purpose::Repair,
+        _ => Purpose::Media,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repairs_are_no_more_than_media_in_the_long_run() {
+        let mut credit = RepairCredit::default();
+        let sent = (0..10_000).filter(|_| {
+            credit.earn(1_000);
+            (0..5).filter(|_| credit.spend(1_000)).count() > 0
+        });
+        assert_eq!(sent.count(), 10_000, "each time at least one");
+        let (mut repairs, media) = (0, 10_000);
+        for _ in 0..media {
+            credit.earn(1_000);
+            repairs += (0..5).filter(|_| credit.spend(1_000)).count();
+        }
+        assert!((media..media + 300).contains(&repairs), "{repairs}");
+        assert!(!credit.spend(usize::MAX));
+    }
 }

@@ -523,6 +523,65 @@ mod tests {
         assert!(unknown.template_unknown);
     }
 
+    /// A keyframe's first packet with the structure of L2T2_KEY: four targets, six templates, no chains.
+    fn l2t2_key() -> Writer {
+        let mut w = Writer::default();
+        w.mandatory(true, true, 0, 100).u(5, 0b10000).u(6, 0).u(5, 3);
+        w.u(2, 0).u(2, 1).u(2, 2).u(2, 0).u(2, 1).u(2, 3);
+        for row in ["SSSS", "SS--", "-D--", "--SS", "--SS", "---D"] {
+            for indication in row.bytes() {
+                w.u(2, b"-DSR".iter().position(|i| *i == indication).unwrap() as u64);
+            }
+        }
+        // Differences: none; 4; 2; 1; 4; 2.
+        for difference in [0, 4, 2, 1, 4, 2] {
+            if difference > 0 {
+                w.u(1, 1).u(4, difference - 1);
+            }
+            w.u(1, 0);
+        }
+        w.u(2, 0).u(1, 0);
+        w
+    }
+
+    #[test]
+    fn limits_follow_the_targets_that_are_made() {
+        let mut structures = Structures::default();
+        let info = |structures: &mut Structures, w: &Writer| {
+            structures.parse(&w.bytes()).unwrap().describe(FrameInfo::default())
+        };
+        let key = info(&mut structures, &l2t2_key());
+        assert_eq!((key.switching, key.top_spatial), (Switching::Fresh(LayerSet::ALL), 1));
+        assert_eq!(structures.active_layers().max(), Some(LayerId { spatial: 1, temporal: 1 }));
+        let plain = |template, number| {
+            let mut w = Writer::default();
+            w.mandatory(true, true, template, number);
+            w
+        };
+        // The lower layer of a picture that is no keyframe is nothing to who gets the upper one, and the other way round.
+        let lower = info(&mut structures, &plain(1, 102));
+        let spatial = |from, to| LayerSet::of(|limit| (from..=to).contains(&limit.spatial));
+        assert_eq!((lower.absent, lower.switching), (spatial(1, 3), Switching::To(spatial(0, 0))));
+        let upper = info(&mut structures, &plain(4, 103));
+        assert_eq!((upper.absent, upper.switching), (spatial(0, 0), Switching::To(spatial(1, 3))));
+        // From frame 104 on only the lower spatial layer is made: every limit gets that.
+        let mut w = plain(1, 104);
+        w.u(5, 0b01000).u(4, 0b0011);
+        let alone = info(&mut structures, &w);
+        assert_eq!((alone.absent, alone.top_spatial), (LayerSet::NONE, 0));
+        assert_eq!(info(&mut structures, &plain(1, 106)).absent, LayerSet::NONE);
+        // What is told of an earlier frame, and comes late, changes nothing.
+        let mut late = plain(1, 103);
+        late.u(5, 0b01000).u(4, 0b1111);
+        info(&mut structures, &late);
+        assert_eq!(info(&mut structures, &plain(1, 106)).top_spatial, 0);
+        assert_eq!(structures.active_layers().count(), 2);
+        // None at all is not believed.
+        let mut none = plain(1, 108);
+        none.u(5, 0b01000).u(4, 0);
+        assert_eq!(info(&mut structures, &none).top_spatial, 1);
+    }
+
     #[test]
     fn custom_fields_replace_those_of_the_template() {
         let mut structures = Structures::default();

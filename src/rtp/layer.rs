@@ -79,8 +79,8 @@ impl LayerSet {
         if to < from {
             return self;
         }
-        let present = self.0 >> from & ROWS;
-        Self(self.0 | present * (ROW >> (TEMPORAL - 1 - (to - from)) << from & ROW))
+        let (present, columns) = (self.0 >> from & ROWS, ROW >> (TEMPORAL - 1 - (to - from)) << from & ROW);
+        Self(self.0 | (present * columns))
     }
 
     /// Spatial layer `to` gets the temporal limits of layer `from`, in addition to its own or (`instead`) in their place.

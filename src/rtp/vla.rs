@@ -185,6 +185,24 @@ mod tests {
         }
     }
 
+    /// As Chromium 156 sent it while there was no bit rate for the third encoding.
+    #[test]
+    fn chromium_is_read() {
+        let value = [
+            0x11, 0xa0, 0x28, 0x3c, 0x64, 0x96, 0x01, 0xe1, 0x01, 0xf7, 0x02, 0, 0xef, 0, 0x86, 0x15, 1, 0xdf, 1, 0x0d,
+            0x15,
+        ];
+        let got = VideoLayersAllocation::parse(&value).unwrap();
+        let layer = |stream, target_kbps, width, height| SpatialLayer {
+            stream,
+            spatial: 0,
+            temporal_layers: 3,
+            target_kbps,
+            resolution: Some(Resolution { width, height, fps: 21 }),
+        };
+        assert_eq!(got.layers[..], [layer(0, [40, 60, 100, 0], 240, 135), layer(1, [150, 225, 375, 0], 480, 270)]);
+    }
+
     #[test]
     fn streams_may_differ_and_be_silent() {
         // Two streams, of which only the second is sent, with spatial layers 0 and 2.

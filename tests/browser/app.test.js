@@ -177,7 +177,7 @@ scenario('why a picture is small: a mark, words, and plots', { shaped: { kbps: 4
   await ada.keyboard.press('Enter');
   await ada.waitForSelector('.tile-why:popover-open');
   const words = await ada.$eval('.tile-why:popover-open', (element) => element.innerText);
-  assert.match(words, /^Why is this picture small\?\s+The network .* picture of Bob .* takes [\d,]+ kbit\/s, and there are [\d,]+ kbit\/s for it\./s);
+  assert.match(words, /^Why is this picture small\?\s+The network .* picture of Bob .* takes [\d,]+ kbit\/s, and there are [\d,]+ kbit\/s( for it\.|: it comes)/s);
   const plotted = () => ada.$$eval('.connection .plot', (plots) => plots.map((plot) => `${plot.innerText.replace(/\s+/g, ' ')} ${plot.querySelector('path').getAttribute('d').length > 40}`));
   await ada.waitForFunction(() => /possible [\d,]+ kbit/.test(document.querySelector('.connection').innerText), { timeout: 10_000 });
   await ada.waitForFunction(() => document.querySelector('.connection-track .plot path')?.getAttribute('d').length > 40, { timeout: 15_000 });

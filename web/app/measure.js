@@ -67,7 +67,7 @@ function sent(entries, before, seconds) {
 /** @param {any} slot what the server sends in it */
 function layerOf(slot) {
   if (!slot) return null;
-  const { rid = null, spatial = null, temporal = null } = slot;
+  const { rid = null, spatial = null, temporal = null } = slot.layer ?? {};
   return rid === null && spatial === null && temporal === null ? null : { rid, spatial, temporal };
 }
 

@@ -39,6 +39,7 @@ function pictureOf(track, participant) {
 /** @param {string} what @param {{needBps: number | null, haveBps: number | null}} track */
 function figures(what, { needBps, haveBps }) {
   if (needBps === null) return '';
+  if (haveBps !== null && haveBps >= needBps) return `${what} takes ${kbits(needBps)}, and there are ${kbits(haveBps)}: it comes as soon as that has held for a while.`;
   const there = haveBps === null ? '' : `, and there are ${kbits(haveBps)} for it`;
   return `${what} takes ${kbits(needBps)}${there}.`;
 }

@@ -29,6 +29,10 @@ test('a paused picture, a screen, and no figures', () => {
   assert.doesNotMatch(shown({ why: 'bandwidth' }).text, /null|NaN|takes/);
 });
 
+test('enough, but not for long enough', () => {
+  assert.match(shown({ why: 'bandwidth', needBps: 307_000, haveBps: 471_000 }).text, /takes 307 kbit\/s, and there are 471 kbit\/s: it comes as soon as that has held for a while\./);
+});
+
 test('a weak way to the server is told to both ends, each in its words', () => {
   const quality = { up: 1, down: 5, why: 'loss' };
   assert.match(shown({}, { quality }).text, /connection of Ada to the server is weak/);
@@ -38,7 +42,7 @@ test('a weak way to the server is told to both ends, each in its words', () => {
 
 const stats = (at, received, more = {}) => ({
   at,
-  server: { pub: { rttMs: 31.4 }, sub: { bandwidth: { estimateBps: 900_000, wantedBps: 2_500_000, queueDelayMs: 12.6 }, streams: [{ mid: '1', rid: 'h', temporal: 2 }] } },
+  server: { pub: { rttMs: 31.4 }, sub: { bandwidth: { estimateBps: 900_000, wantedBps: 2_500_000, queueDelayMs: 12.6 }, streams: [{ mid: '1', rid: 'h', layer: { rid: 'h', temporal: 2 } }] } },
   sub: { rttMs: 30, remote: 'udp 10.0.0.1:1', bytesReceived: received, tracks: [{ kind: 'video', mid: '1', track: 'a', codec: 'video/VP8', bytesReceived: received, packetsReceived: received / 1000, packetsLost: received / 9000, frameWidth: 640, frameHeight: 360, framesPerSecond: 24.9 }] },
   pub: { rttMs: null, availableBps: 1_000_000, bytesSent: 2 * received, tracks: ['h', 'q'].map((rid, n) => ({ kind: 'video', mid: '0', rid, track: 'b', bytesSent: received, packetsSent: received / 1000, remoteLost: 0, frameHeight: n ? 180 : 360, active: !n })) },
   ...more,

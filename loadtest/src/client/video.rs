@@ -605,7 +605,7 @@ mod tests {
                 assert!(faults.iter().any(|f| f.contains("refers to")), "{codec:?} {layering:?}: {faults:?}");
                 let spoilt = |spoil: fn(&mut VideoPacket)| {
                     let mut packets = all.clone();
-                    let at = packets.len() / 2 | 1;
+                    let at = (packets.len() / 2) | 1;
                     spoil(&mut packets[at]);
                     play(&packets).1.len()
                 };

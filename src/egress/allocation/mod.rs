@@ -308,7 +308,7 @@ fn raise(now_ms: u64, path: &Path, calm: &Calm, budget: Option<u64>, slots: &[Sl
 fn raise_at(now_ms: u64, path: &Path, calm: &Calm, slot: &Slot) -> u64 {
     let memory = &slot.memory;
     // As long as no step had to be taken back, the path is still being explored.
-    if slot.is_free() || memory.no_raise_before == 0 && calm.no_raise_before == 0 {
+    if slot.is_free() || path.untested || memory.no_raise_before == 0 && calm.no_raise_before == 0 {
         return now_ms;
     }
     let fitted = memory.fits_since.unwrap_or(now_ms) + RAISE_AFTER_MS * (1 + 2 * u64::from(memory.strikes));

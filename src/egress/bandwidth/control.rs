@@ -26,6 +26,8 @@ const RECOVERY: Micros = 3_000_000;
 const PACING: f64 = 1.5;
 const PACING_START: f64 = 2.5;
 const PACING_KNOWN: f64 = 1.1;
+/// Growth in a second where it cannot be probed.
+const HOPE: f64 = 0.25;
 /// The lowest rate of a probe.
 const MIN_PROBE_BPS: f64 = 250_000.0;
 /// Who shares the path with a flow that fills the queue does not heed the delay for so long.
@@ -108,6 +110,7 @@ pub(super) struct Controller {
     probe_at: Micros,
     probed_at: Micros,
     probe_failures: u32,
+    blindly: bool,
     silent_steps: u32,
 }
 
@@ -129,6 +132,7 @@ impl Controller {
             probe_at: 0,
             probed_at: 0,
             probe_failures: 0,
+            blindly: false,
             silent_steps: 0,
         }
     }
@@ -363,13 +367,21 @@ impl Controller {
         if self.wanted <= self.allocated {
             return;
         }
+        let quiet = delay.standing_queue() <= DRAINED && !self.loss.forbids_growth();
+        if self.blindly && quiet && self.bps < self.wanted {
+            let seconds = elapsed as f64 / 1e6;
+            self.bps = clamp(
+                (self.bps * (1.0 + HOPE * seconds)).min(self.wanted).min(self.known_limit(signals.now).max(self.bps)),
+            );
+            return;
+        }
         if signals.sent_bps < 0.8 * self.bps {
             if self.limited_by == LimitedBy::Nothing {
                 self.limited_by = LimitedBy::Application;
             }
             return;
         }
-        if !competing && (delay.standing_queue() > DRAINED || self.loss.forbids_growth()) {
+        if !competing && !quiet {
             return;
         }
         let seconds = elapsed as f64 / 1e6;
@@ -403,8 +415,14 @@ impl Controller {
     }
 
     /// Reports of loss where nothing else is known. True if [`blind_bps`](Self::blind_bps) was looked at anew.
-    pub fn handle_report(&mut self, now: Micros, packets: u32, lost: f64, sent_bps: f64) -> bool {
-        self.blind.handle_report(now, packets, lost, sent_bps, &mut self.loss)
+    pub fn handle_report(&mut self, now: Micros, packets: u32, lost: f64, left: u64) -> bool {
+        self.blind.handle_report(now, packets, lost, left, &mut self.loss)
+    }
+
+    /// Nothing can be sent that nobody needs, so there are no probes: what is not known is tried, while nothing waits and nothing is
+    /// lost.
+    pub fn grow_blindly(&mut self) {
+        self.blindly = true;
     }
 
     pub fn set_goal(&mut self, now: Micros, allocated: f64, wanted: f64) {
@@ -416,7 +434,7 @@ impl Controller {
 
     /// When the next probe is of use.
     pub fn probe_at(&self) -> Option<Micros> {
-        let useful = self.wanted > self.allocated && self.wanted > self.bps && self.drain.is_none();
+        let useful = self.wanted > self.allocated && self.wanted > self.bps && self.drain.is_none() && !self.blindly;
         (useful && self.silent_steps == 0).then_some(self.probe_at)
     }
 

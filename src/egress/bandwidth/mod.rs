@@ -111,8 +111,10 @@ pub struct Bandwidth {
     rtt: Option<Micros>,
     first_sent: Option<Micros>,
     last_feedback: Option<Micros>,
-    /// Packets left that no feedback will tell of.
-    unnumbered: bool,
+    /// When the first and the last packet left that no transport-wide feedback will tell of.
+    unnumbered: Option<(Micros, Micros)>,
+    /// Bytes of media that ever left.
+    media: u64,
     last_step: Micros,
 }
 
@@ -138,13 +140,15 @@ impl Bandwidth {
             rtt: None,
             first_sent: None,
             last_feedback: None,
-            unnumbered: false,
+            unnumbered: None,
+            media: 0,
             last_step: 0,
         }
     }
 
     /// A packet of `bytes` (the datagram: UDP payload) leaves now. Gives the transport-wide number that it is to carry.
-    pub fn handle_sent(&mut self, now: Instant, bytes: usize, _purpose: Purpose) -> u16 {
+    pub fn handle_sent(&mut self, now: Instant, bytes: usize, purpose: Purpose) -> u16 {
+        self.note_left(bytes, purpose);
         let now = self.micros(now);
         let size = bytes.min(u16::MAX.into()) as u16;
         self.first_sent.get_or_insert(now);
@@ -224,12 +228,10 @@ impl Bandwidth {
     }
 
     /// A packet of `bytes` leaves without a number: the receiver knows no transport-wide feedback, at least not for its kind.
-    pub fn handle_unnumbered(&mut self, now: Instant, bytes: usize) {
+    pub fn handle_unnumbered(&mut self, now: Instant, bytes: usize, purpose: Purpose) {
+        self.note_left(bytes, purpose);
         let now = self.micros(now);
-        self.unnumbered = true;
-        if self.last_feedback.is_none() {
-            self.sent.add(now, bytes.min(u16::MAX.into()) as u16);
-        }
+        self.unnumbered.get_or_insert((now, now)).1 = now;
     }
 
     /// Receiver reports tell of so many packets for the first time, and that so many of them were lost, in 256ths. Used where nothing else is
@@ -239,7 +241,7 @@ impl Bandwidth {
             return false;
         }
         let now = self.micros(now);
-        self.control.handle_report(now, packets, lost_256ths as f64 / 256.0, self.sent.bps(now, 1_000_000))
+        self.control.handle_report(now, packets, lost_256ths as f64 / 256.0, self.media)
     }
 
     /// The round trip as sender and receiver reports tell it.
@@ -247,6 +249,12 @@ impl Bandwidth {
         if self.last_feedback.is_none() {
             self.sample_rtt(rtt.as_micros().min(10_000_000) as Micros);
         }
+    }
+
+    /// Padding was due, and there is no way to send any (no RTX): no more probes.
+    pub fn handle_no_padding(&mut self) {
+        self.prober.abort();
+        self.control.grow_blindly();
     }
 
     /// What is sent now by plan, and what would be if the path carried it: bits a second. Probes are sent while more is wanted, and no
@@ -328,6 +336,12 @@ impl Bandwidth {
         self.prober.behind(now.saturating_duration_since(epoch).as_micros() as Micros + ahead.as_micros() as Micros)
     }
 
+    fn note_left(&mut self, bytes: usize, purpose: Purpose) {
+        if purpose == Purpose::Media {
+            self.media += bytes as u64;
+        }
+    }
+
     fn micros(&mut self, now: Instant) -> Micros {
         let epoch = *self.epoch.get_or_insert(now);
         now.saturating_duration_since(epoch).as_micros() as Micros
@@ -337,7 +351,7 @@ impl Bandwidth {
     fn lacks_feedback(&self) -> bool {
         match (self.first_sent, self.history.last()) {
             (Some(first), Some(last)) => self.last_feedback.is_none() && last.at - first > NO_FEEDBACK_AFTER,
-            _ => self.unnumbered,
+            _ => self.unnumbered.is_some_and(|(first, last)| last - first > NO_FEEDBACK_AFTER),
         }
     }
 

@@ -121,7 +121,11 @@ fn without_an_answer_nothing_waits() {
     let estimate = bandwidth.estimate();
     assert!(!estimate.has_feedback && !bandwidth.paces());
     assert_eq!((estimate.bps, estimate.pacing_bps), (MAX_BPS, MAX_BPS));
-    bandwidth.handle_report(now, 200, 200 * 128);
+    assert!(!bandwidth.handle_report(now, 200, 0), "the first one says how long ago the others were");
+    for _ in 0..100 {
+        bandwidth.handle_sent(now, 1000, Purpose::Media);
+    }
+    assert!(bandwidth.handle_report(now + ms(1000), 100, 100 * 128));
     let estimate = bandwidth.estimate();
     assert!(estimate.bps < 800_000 && estimate.limited_by == LimitedBy::Loss, "{estimate:?}");
 }

@@ -6,7 +6,8 @@ use crate::rtp::{Malformed, read};
 /// Spatial layers whose sizes are told apart.
 pub const SPATIAL_LAYERS: usize = 4;
 
-/// Width and height in pixels by spatial layer; 0 where it is not known.
+/// Width and height in pixels by spatial layer; 0 where it is not known. Where only the last one is known, it is that of the highest
+/// layer there is.
 pub type Sizes = [(u16, u16); SPATIAL_LAYERS];
 
 /// What the first packet of a keyframe says, and the dependency descriptor's structure, which knows better. `None` if neither
@@ -25,7 +26,12 @@ pub fn sizes(codec: Codec, payload: &[u8], structures: &Structures) -> Option<Si
         Codec::Vp8 => vp8::size(payload).map(single),
         Codec::Vp9 { .. } => vp9::sizes(payload),
         Codec::H264 { .. } => h264::size(payload).map(single),
-        Codec::Av1 { .. } => av1::size(payload).map(single),
+        // Of the highest layer, whichever that is.
+        Codec::Av1 { .. } => av1::size(payload).map(|size| {
+            let mut sizes = Sizes::default();
+            sizes[SPATIAL_LAYERS - 1] = size;
+            sizes
+        }),
         Codec::Opus | Codec::Red => return None,
     };
     read.ok().filter(|sizes| sizes.iter().any(|(width, height)| *width > 0 && *height > 0))
@@ -86,7 +92,7 @@ mod tests {
     const H264: Codec = Codec::H264 { profile: H264Profile::ConstrainedBaseline, packetization_mode: 1 };
 
     fn of(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
-        sizes(codec, payload, &Structures::default()).map(|sizes| sizes[0])
+        sizes(codec, payload, &Structures::default())?.into_iter().max()
     }
 
     #[test]
