@@ -23,9 +23,9 @@ fuzz_target!(|data: &[u8]| {
         }
         let number = rest.iter().take(8).fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
         match kind >> 5 {
-            0 => drop(bandwidth.handle_remb(now, number)),
+            0 => _ = bandwidth.handle_remb(now, number),
             1 => bandwidth.set_goal(now, number, number.rotate_left(9)),
-            2 => bandwidth.handle_report(now, *size),
+            2 => _ = bandwidth.handle_report(now, u32::from(*size), number),
             3 => bandwidth.handle_rtt(Duration::from_micros(number)),
             _ => {
                 // A feedback whose base is near what was sent last, or anywhere; what it says stands in the input.
