@@ -6,6 +6,9 @@ const MIN_PACKETS: u32 = 20;
 const INTERVAL: Micros = 400_000;
 /// No path is believed to lose more than this by itself.
 const MAX_INHERENT: f64 = 0.25;
+/// So many lost in a row, and none besides, are an outage, of which the rate at which is sent is hardly the reason: what was lost then weighs so much.
+const OUTAGE: i64 = 8;
+const OUTAGE_WEIGHT: f64 = 0.3;
 /// Before more is known, a path may lose so much by itself.
 const USUAL: f64 = 0.03;
 /// With so much lost there is no waiting for more.
@@ -22,6 +25,8 @@ pub(super) struct LossDetector {
     lost: i64,
     /// Those lost while there was a queue that did not drain.
     queued: u32,
+    /// Packets lost in a row count as one.
+    runs: u32,
     since: Option<Micros>,
     /// Smoothed share of packets lost.
     share: f64,
@@ -45,6 +50,9 @@ pub(super) struct Tally {
     pub lost: i64,
     /// Lost behind a queue that had not drained for a while.
     pub queued: u32,
+    /// How often lost ones came after one that arrived.
+    pub runs: u32,
+    in_run: bool,
 }
 
 impl Tally {
@@ -53,6 +61,8 @@ impl Tally {
             self.told += 1;
             self.lost += lost;
             self.queued += u32::from(lost > 0 && behind_queue);
+            self.runs += u32::from(lost > 0 && !self.in_run);
+            self.in_run = lost > 0;
         }
     }
 }
@@ -63,6 +73,7 @@ impl LossDetector {
         self.told = self.told.saturating_add(tally.told);
         self.lost += tally.lost;
         self.queued = self.queued.saturating_add(tally.queued);
+        self.runs = self.runs.saturating_add(tally.runs);
         let elapsed = now - *self.since.get_or_insert(now);
         let share = (self.lost.max(0) as f64 / f64::from(self.told.max(1))).clamp(0.0, 1.0);
         let enough = self.told >= MIN_PACKETS;
@@ -73,11 +84,13 @@ impl LossDetector {
         let overflow = self.queued >= 3 && f64::from(self.queued) > OVERFLOW * f64::from(self.told);
         let own = (self.lost - i64::from(self.queued)).max(0) as f64 / f64::from(self.told.max(1));
         let chance = self.is_chance();
-        (self.told, self.lost, self.queued, self.since) = (0, 0, 0, Some(now));
+        let outage = self.runs == 1 && self.lost >= OUTAGE;
+        (self.told, self.lost, self.queued, self.runs, self.since) = (0, 0, 0, 0, Some(now));
         let excess = self.observe(share, own.min(share));
         match overflow {
             true => Some(Verdict::Overflow),
-            false => (excess > TOO_MUCH && !chance).then_some(Verdict::Excess(excess)),
+            false if excess <= TOO_MUCH || chance => None,
+            false => Some(Verdict::Excess(if outage { excess * OUTAGE_WEIGHT } else { excess })),
         }
     }
 
