@@ -26,7 +26,7 @@ const MAX_OVER_USE: f64 = 2.0;
 const MAX_RISE: f64 = 10.0;
 const MAX_START: f64 = 3.0;
 const MIN_SHARE: f64 = 0.15;
-const MIN_FAIRNESS: f64 = 0.70;
+const MIN_FAIRNESS: f64 = 0.55;
 
 /// Counts what misses its bound, and remembers where.
 #[derive(Default)]

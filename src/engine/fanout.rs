@@ -293,7 +293,8 @@ fn plan_repair(
     let Origin { stream: key, seq, .. } = repair.origin;
     let stream = streams.get(key.index as usize).filter(|s| s.key == key);
     let stream = stream.filter(|s| s.history.contains(seq)).ok_or(DropReason::NackUnanswerable)?;
-    if !slot.may_repair(now, repair.out, rtt) {
+    // What has just come has its own turn, in which it may prove to be of a layer that is left out: nothing is known of it yet.
+    if stream.fresh.contains(&seq) || !slot.may_repair(now, repair.out, rtt) {
         return Err(DropReason::NackThrottled);
     }
     plan_copy(slot, stream, &repair, overhead)

@@ -128,6 +128,7 @@ fn changes_of_layers_on_a_bad_network() {
         (930, VideoCodec::Vp8, Layering::temporal(3)),
         (931, VideoCodec::H264, Layering::temporal(2)),
         (932, VideoCodec::Vp9, Layering::svc(3, 3, true)),
+        (3, VideoCodec::Vp9, Layering::svc(3, 3, true)),
         (933, VideoCodec::Av1, Layering::svc(2, 3, false)),
     ] {
         let camera = if layering.spatial > 1 { svc(codec, layering) } else { simulcast(codec, layering) };

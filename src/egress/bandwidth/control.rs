@@ -25,7 +25,7 @@ const RECOVERY: Micros = 3_000_000;
 /// What may be sent at any moment, as a multiple of the estimate; at the start; and of the limit, where that is known.
 const PACING: f64 = 1.5;
 const PACING_START: f64 = 2.5;
-const PACING_KNOWN: f64 = 1.3;
+const PACING_KNOWN: f64 = 1.1;
 /// Growth in a second where it cannot be probed.
 const HOPE: f64 = 0.25;
 /// The lowest rate of a probe.
@@ -508,5 +508,5 @@ impl Controller {
 
 /// Of what the path carries, what to send so that a queue of so many microseconds is gone within a second or so.
 fn drain_share(queue: f64) -> f64 {
-    (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.55, 1.0)
+    (1.0 - (queue - DRAIN_FROM).max(0.0) / DRAIN_WITHIN).clamp(0.45, 1.0)
 }

@@ -83,6 +83,11 @@ fn it_starts_in_the_middle() {
 }
 
 #[test]
+fn an_idle_one_is_small() {
+    assert!(size_of::<Bandwidth>() <= 1_536, "{}", size_of::<Bandwidth>());
+}
+
+#[test]
 fn over_use_is_seen_and_ends() {
     let mut line = Line::new(500e3);
     // 400 kbit/s, then 800 kbit/s.
@@ -103,7 +108,7 @@ fn little_traffic_neither_raises_nor_lowers_the_estimate() {
     line.run(20.0, ms(80));
     let estimate = line.bandwidth.estimate();
     assert_eq!(estimate.bps, START_BPS);
-    assert_eq!(estimate.probing, false);
+    assert!(!estimate.probing);
 }
 
 #[test]
