@@ -27,6 +27,8 @@ const TRIAL: Duration = Duration::from_secs(3);
 const GOAL_SHARE: f64 = 0.8;
 /// Where nothing is known but losses, which may have any reason, no less than this is taken for what the path carries, in bits a second.
 const BLIND_LEAST: u64 = 800_000;
+/// A packet that waits no longer than this on its way meets no queue to speak of.
+const NO_QUEUE: Duration = Duration::from_millis(50);
 /// A change of the estimate below this share is followed with the next round.
 const MOVED: f64 = 0.03;
 
@@ -361,7 +363,14 @@ impl Outgoing {
     fn budget(&self) -> Option<u64> {
         let estimate = self.bandwidth.estimate();
         let blind = !estimate.has_feedback && estimate.limited_by != LimitedBy::Start;
-        let bps = if blind { estimate.bps.max(BLIND_LEAST) } else { estimate.bps };
+        // Losses without a queue: what arrives all the same is carried.
+        let lossy = estimate.limited_by == LimitedBy::Loss && estimate.queue_delay < NO_QUEUE;
+        let least = match (blind, lossy) {
+            (true, _) => BLIND_LEAST,
+            (false, true) => estimate.acked_bps,
+            (false, false) => 0,
+        };
+        let bps = estimate.bps.max(least);
         (bps < MAX_BPS).then_some(bps)
     }
 
