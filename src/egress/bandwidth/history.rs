@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 /// The most packets remembered: 0.8 s at 100 Mbit/s. The oldest go first.
 const MAX_PACKETS: usize = 8192;
+/// As long as no feedback has come, and perhaps none ever will.
+const UNANSWERED: usize = 512;
 /// Feedback later than this tells of a path that is no more.
 const MAX_AGE: Micros = 4_000_000;
 
@@ -35,12 +37,13 @@ pub(super) struct History {
     /// The number of the next packet.
     next: u64,
     total: u64,
+    answered: bool,
 }
 
 impl History {
     /// Remembers a packet, and gives its number.
     pub fn push(&mut self, at: Micros, bytes: u16, probes: bool) -> u64 {
-        if self.packets.len() == self.packets.capacity() || self.packets.len() >= MAX_PACKETS {
+        if self.packets.len() == self.packets.capacity() || self.packets.len() >= self.most() {
             self.forget(at);
         }
         self.total = self.total.wrapping_add(u64::from(bytes));
@@ -49,9 +52,18 @@ impl History {
         self.next - 1
     }
 
+    /// Feedback has come.
+    pub fn handle_answer(&mut self) {
+        self.answered = true;
+    }
+
+    fn most(&self) -> usize {
+        if self.answered { MAX_PACKETS } else { UNANSWERED }
+    }
+
     /// Makes room before it would grow: what is too old for any feedback goes, and at the bound the oldest.
     fn forget(&mut self, now: Micros) {
-        while self.packets.front().is_some_and(|p| now - p.at > MAX_AGE) || self.packets.len() >= MAX_PACKETS {
+        while self.packets.front().is_some_and(|p| now - p.at > MAX_AGE) || self.packets.len() >= self.most() {
             self.packets.pop_front();
         }
     }
@@ -103,6 +115,9 @@ mod tests {
             history.push(i * 10_000, 1200, false);
         }
         assert!(history.packets.capacity() <= 128);
+        (0..2_000).for_each(|i| assert_eq!(history.push(i * 100, 1200, false), 64 + i as u64));
+        assert_eq!(history.packets.len(), UNANSWERED, "nobody tells of them");
+        history.handle_answer();
         for i in 0..100_000 {
             history.push(i * 100, 1200, false);
         }

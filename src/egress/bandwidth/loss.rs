@@ -84,7 +84,8 @@ impl LossDetector {
         let overflow = self.queued >= 3 && f64::from(self.queued) > OVERFLOW * f64::from(self.told);
         let own = (self.lost - i64::from(self.queued)).max(0) as f64 / f64::from(self.told.max(1));
         let chance = self.is_chance();
-        let outage = self.runs == 1 && self.lost >= OUTAGE;
+        // (What a full queue drops may be as many in a row.)
+        let outage = self.runs == 1 && self.lost >= OUTAGE && self.queued == 0;
         (self.told, self.lost, self.queued, self.runs, self.since) = (0, 0, 0, 0, Some(now));
         let excess = self.observe(share, own.min(share));
         match overflow {

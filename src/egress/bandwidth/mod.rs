@@ -209,6 +209,7 @@ impl Bandwidth {
             return Err(DropReason::FeedbackStale);
         }
         self.last_feedback = Some(now);
+        self.history.handle_answer();
         if let Some(at) = newest_sent {
             self.sample_rtt(now - at);
         }
