@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 const GRID: Duration = Duration::from_millis(5);
 /// What may leave at once after a pause: so much of the rate.
 const BURST: Duration = Duration::from_millis(10);
-/// The same on a path that has shown no limit: a usual frame goes in one system call.
-const WIDE_BURST: Duration = Duration::from_millis(40);
 /// No packet is to wait longer: the rate is raised.
 const MAX_DELAY: Duration = Duration::from_millis(300);
 /// Packets that may wait, of each class: beyond, it is not the path that is slow.
@@ -67,9 +65,8 @@ pub struct Pacer<J> {
     /// When the last release was, and whether a probe goes on.
     released: Option<Instant>,
     probing: bool,
-    /// Bits a second of the last release, and how much of it could leave at once.
+    /// Bits a second of the last release.
     rate: f64,
-    burst: Duration,
 }
 
 impl<J> Default for Pacer<J> {
@@ -84,7 +81,6 @@ impl<J> Default for Pacer<J> {
             released: None,
             probing: false,
             rate: 0.0,
-            burst: BURST,
         }
     }
 }
@@ -117,7 +113,6 @@ impl<J: Copy> Pacer<J> {
     /// Hands out what may go now, the most urgent class first and in order within each; for a probe also padding.
     pub fn poll(&mut self, now: Instant, bandwidth: &mut Bandwidth, out: &mut Vec<Item<J>>) {
         self.rate = self.rate_for(now, bandwidth.pacing_bps());
-        self.burst = if bandwidth.is_unlimited() { WIDE_BURST } else { BURST };
         let before = self.queued_bytes;
         while let Some(waiting) = self.audio.pop_front() {
             self.release(now, waiting, out);
@@ -202,7 +197,7 @@ impl<J: Copy> Pacer<J> {
     }
 
     fn pay(&mut self, now: Instant, bytes: usize) {
-        let rested = now.checked_sub(self.burst).unwrap_or(now);
+        let rested = now.checked_sub(BURST).unwrap_or(now);
         let from = self.paid_at.map_or(rested, |at| at.max(rested));
         let takes = Duration::from_secs_f64(bytes as f64 * 8.0 / self.rate.max(1_000.0));
         // However slow: nothing is in debt for longer than a packet may wait.

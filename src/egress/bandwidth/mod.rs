@@ -326,11 +326,6 @@ impl Bandwidth {
         self.control.pacing_bps().max(probe).min(MAX_BPS as f64)
     }
 
-    /// Feedback has come, and nothing that it told of was the limit of the path.
-    pub(super) fn is_unlimited(&self) -> bool {
-        self.last_feedback.is_some() && self.control.limit_bps().is_none()
-    }
-
     /// Whether a probe is being sent now.
     pub(super) fn is_probing(&self) -> bool {
         self.prober.sending_bps().is_some()
