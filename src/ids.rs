@@ -35,6 +35,8 @@ number_id!(/// A peer: one transport association (ICE + DTLS + SRTP). A particip
     PeerId, "c");
 number_id!(/// A published track. Written `t7`; this is what the room API shows.
     TrackId, "t");
+number_id!(/// A recording of a room, while it runs. What is kept of it has a name of its own. Written `k7`.
+    RecordingId, "k");
 
 /// One thread of the media engine, counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]

@@ -5,6 +5,7 @@
 //! ```text
 //!   main > server, config            arguments -> Config -> Server
 //!        > signal                    HTTP, the room socket, WHIP/WHEP (tokio, axum)
+//!        > recordings                the recordings that run and those that are kept: threads and files
 //!        > net                       the UDP sockets and the clock; one shard loop a thread
 //!        > room                      pure: who is in a room, who gets which track in which slot
 //!        > record                    pure: a participant's packets to a file that plays (it imports rtp alone)
@@ -14,13 +15,14 @@
 //!        > ids, metrics
 //! ```
 //!
-//! Only `signal`, `net` and `server` may name tokio, sockets, files or read a clock; `tests/layering.rs` holds this.
+//! Only `signal`, `recordings`, `net` and `server` may name tokio, sockets, files or read a clock; `tests/layering.rs` holds this.
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod server;
 
 pub mod net;
+pub mod recordings;
 pub mod signal;
 
 pub mod record;

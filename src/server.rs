@@ -1,9 +1,11 @@
 //! The composition root: binds everything, starts the shards, the rooms' hub and HTTP, and takes it all down again.
 use crate::config::{Config, Limits};
 use crate::ids::{RoomId, ShardId};
+use crate::net::tap::Taps;
 use crate::net::{self, ShardHandle, ShardsConfig};
 use crate::peer::LocalIdentity;
 use crate::peer::sdp::SdpLimits;
+use crate::recordings::{self, Notice, Recordings};
 use crate::room::messages::IceServer;
 use crate::room::{IdSource, Room, RoomLimits, RoomSettings};
 use crate::rtp::history::HistoryBudget;
@@ -24,6 +26,8 @@ use tokio::task::JoinHandle;
 
 /// Events of all shards that may wait to be handed to their rooms.
 const EVENT_QUEUE: usize = 4096;
+/// Bytes that recordings leave free on their disk.
+const MIN_FREE: u64 = 1 << 30;
 /// Candidates in an answer: what is above is left out, loopback first.
 const MAX_CANDIDATES: usize = 16;
 /// How long sockets have for their close frames, and the shards for their last datagrams, once the rooms are gone.
@@ -40,6 +44,7 @@ pub struct RunningServer {
     stop: watch::Sender<bool>,
     http: JoinHandle<()>,
     events: JoinHandle<()>,
+    notices: JoinHandle<()>,
     shards: Vec<thread::JoinHandle<()>>,
 }
 
@@ -66,7 +71,8 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
 
     let (events, events_rx) = mpsc::channel(EVENT_QUEUE);
     let histories = HistoryBudget::new(config.limits.history_bytes);
-    let shards = ShardsConfig { sockets, identity, seed: rand::random(), histories, events };
+    let taps = Taps::default();
+    let shards = ShardsConfig { sockets, identity, seed: rand::random(), histories, taps: taps.clone(), events };
     let shards = net::spawn(shards).map_err(|e| one(format!("the media threads: {e}")))?;
     let addresses = shards.first().map(|shard| Arc::clone(&shard.addresses)).unwrap_or_default();
     let gso_segments = shards.iter().map(|shard| shard.gso_segments).min().unwrap_or(1);
@@ -79,7 +85,11 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let candidates = candidates(&addresses, &config.advertise, &interfaces());
     let settings = room_settings(&config, RoomSettings::new(fingerprint, candidates.clone()));
 
-    let hub = Hub::new(make_room(settings), config.limits.rooms, commands, Arc::default());
+    let (notices, notices_rx) = mpsc::unbounded_channel();
+    let kept = config.recordings.clone().map(|root| recordings::Settings { root, min_free: MIN_FREE });
+    let recordings = Recordings::new(kept, commands.clone(), taps, notices);
+    let hub = Hub::new(make_room(settings), config.limits.rooms, commands, recordings, Arc::default());
+    let notices = tokio::spawn(notify(hub.clone(), notices_rx));
     let events = tokio::spawn(dispatch(hub.clone(), events_rx));
     let (stop, stopped) = watch::channel(false);
     let signal = signal_settings(&config);
@@ -92,7 +102,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     }
     tracing::info!(%http_addr, ?udp_addrs, ?candidates, shards = threads.len(), "started");
     let drain = config.drain;
-    Ok(RunningServer { http_addr, udp_addrs, candidates, hub, drain, stop, http, events, shards: threads })
+    Ok(RunningServer { http_addr, udp_addrs, candidates, hub, drain, stop, http, events, notices, shards: threads })
 }
 
 impl RunningServer {
@@ -115,6 +125,7 @@ impl RunningServer {
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(LAST_WORDS, self.http).await;
         self.events.abort();
+        self.notices.abort();
         // The shards end with the last sender of commands, which the hub holds.
         drop(self.hub);
         let shards = self.shards;
@@ -205,6 +216,12 @@ fn lacks_ipv6(address: SocketAddr, error: &std::io::Error) -> bool {
 async fn dispatch(hub: Hub, mut events: mpsc::Receiver<(ShardId, crate::engine::Event)>) {
     while let Some((shard, event)) = events.recv().await {
         hub.dispatch(shard, event);
+    }
+}
+
+async fn notify(hub: Hub, mut notices: mpsc::UnboundedReceiver<Notice>) {
+    while let Some(notice) = notices.recv().await {
+        hub.notify(notice).await;
     }
 }
 

@@ -15,20 +15,57 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("engine", &["peer", "forward", "egress", "rtp", "ids", "metrics"]),
     ("room", &["engine", "peer", "forward", "egress", "rtp", "ids", "metrics"]),
     ("net", &["engine", "peer", "forward", "egress", "rtp", "ids", "metrics"]),
-    ("signal", &["net", "room", "engine", "peer", "forward", "egress", "rtp", "ids", "metrics"]),
-    ("config", &["signal", "net", "room", "engine", "peer", "forward", "egress", "rtp", "ids", "metrics"]),
-    ("server", &["config", "signal", "net", "room", "engine", "peer", "forward", "egress", "rtp", "ids", "metrics"]),
+    ("recordings", &["net", "room", "record", "engine", "rtp", "ids", "metrics"]),
+    (
+        "signal",
+        &["recordings", "record", "net", "room", "engine", "peer", "forward", "egress", "rtp", "ids", "metrics"],
+    ),
+    (
+        "config",
+        &[
+            "signal",
+            "recordings",
+            "record",
+            "net",
+            "room",
+            "engine",
+            "peer",
+            "forward",
+            "egress",
+            "rtp",
+            "ids",
+            "metrics",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "config",
+            "signal",
+            "recordings",
+            "record",
+            "net",
+            "room",
+            "engine",
+            "peer",
+            "forward",
+            "egress",
+            "rtp",
+            "ids",
+            "metrics",
+        ],
+    ),
 ];
 
 /// Words that only some parts, or files of them, may use: I/O, clocks, and the types of the WebRTC crates.
 const RESERVED: &[(&str, &[&str])] = &[
-    ("tokio::", &["net", "signal", "server"]),
+    ("tokio::", &["net", "recordings", "signal", "server"]),
     ("axum::", &["signal", "server"]),
     ("std::net::UdpSocket", &["net", "server"]),
-    ("std::fs", &["config", "server", "signal", "record/disk"]),
+    ("std::fs", &["config", "server", "signal", "recordings", "record/disk"]),
     ("rtc::", &["peer", "rtp"]),
     ("rtc_crypto::", &["peer", "rtp"]),
-    ("aws_lc_rs::", &["peer", "record/disk"]),
+    ("aws_lc_rs::", &["peer", "record/disk", "recordings", "signal"]),
 ];
 
 fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {

@@ -1,6 +1,6 @@
 //! What crosses into the engine (`Command`) and out of it (`Event`).
 pub use super::explain::DecisionLog;
-use crate::ids::{Mid, PeerId, Rid, RoomId, ShardId, TrackId};
+use crate::ids::{Mid, PeerId, RecordingId, Rid, RoomId, ShardId, TrackId};
 use crate::peer::config::PeerConfig;
 use crate::rtp::{Codec, Kind};
 
@@ -57,6 +57,17 @@ pub enum Command {
         track: TrackId,
         to: ShardId,
         on: bool,
+    },
+    /// The packets of the track's best encoding go to a recording from now on, or no more. A track has at most one. While it has one it is
+    /// of use whole, whoever looks at it.
+    Record {
+        track: TrackId,
+        to: Option<RecordingId>,
+    },
+    /// A recording needs a keyframe of a track: `source` as its packets have it. Whoever asks sees to it that it does so rarely.
+    Keyframe {
+        track: TrackId,
+        source: u64,
     },
     /// Answered by `Event::Stats` with the same token.
     Stats {

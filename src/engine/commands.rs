@@ -31,6 +31,7 @@ impl Engine {
             Command::Bind { peer, mid, track, wish } => self.bind(now, peer, &mid, track, wish),
             Command::Mirror { track, room, kind, home } => self.mirror(track, room, kind, home),
             Command::Relay { track, to, on } => self.set_relay(track, to, on),
+            Command::Record { .. } | Command::Keyframe { .. } => {}
             Command::Stats { peer, token } => self.tell_stats(now, peer, token),
             Command::Explain { peer, token } => self.explain(peer, token),
         }

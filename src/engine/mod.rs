@@ -37,7 +37,7 @@ pub use api::{Command, Event};
 
 use crate::egress::pacer::Item;
 use crate::egress::segments::Job;
-use crate::ids::{PeerId, Rid, RoomId, ShardId, TrackId};
+use crate::ids::{PeerId, RecordingId, Rid, RoomId, ShardId, TrackId};
 use crate::metrics::{DropReason, ShardMetrics};
 use crate::peer::LocalIdentity;
 use crate::rtp::codec::{Codec, Kind};
@@ -80,6 +80,10 @@ pub trait Sink {
     /// Hands a batch to another shard, and leaves an empty one in its place. False if that shard can take none now. Only called
     /// by an engine that is one of several.
     fn relay(&mut self, _to: ShardId, _batch: &mut Box<RelayBatch>) -> bool {
+        false
+    }
+    /// Hands packets to a recording, and leaves an empty batch in the place of this one. False if it can take none now.
+    fn record(&mut self, _to: RecordingId, _batch: &mut Box<RelayBatch>) -> bool {
         false
     }
 }

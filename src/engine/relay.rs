@@ -17,6 +17,7 @@ use crate::peer::Path;
 use crate::rtp::SeqNo;
 use crate::rtp::codec::{Codec, Kind};
 use crate::rtp::history::HistoryBudget;
+use crate::rtp::packet::PacketInfo;
 use std::time::Instant;
 
 /// Media and datagrams that one batch may carry. Beyond it packets are dropped, by name.
@@ -70,6 +71,20 @@ struct Section {
     packets: usize,
 }
 
+/// A packet in a batch, for those who are no shard.
+#[derive(Clone, Copy, Debug)]
+pub struct RelayedMedia<'a> {
+    pub track: TrackId,
+    /// Which of the streams that make up the track it is of.
+    pub source: u64,
+    pub seq: SeqNo,
+    pub info: &'a PacketInfo,
+    /// When what it carries was captured, on our clock.
+    pub captured_at: Instant,
+    /// The whole packet, from the RTP header on.
+    pub bytes: &'a [u8],
+}
+
 #[derive(Clone, Copy, Debug)]
 struct RelayedPacket {
     seq: SeqNo,
@@ -84,6 +99,29 @@ impl RelayBatch {
 
     pub fn is_empty(&self) -> bool {
         self.controls.is_empty() && self.datagrams.is_empty() && self.sections.is_empty()
+    }
+
+    /// Bytes of media in it.
+    pub fn bytes(&self) -> usize {
+        self.packet_bytes.len()
+    }
+
+    /// The packets in it, in the order in which they came.
+    pub fn media(&self) -> impl Iterator<Item = RelayedMedia<'_>> {
+        let mut rest = &self.packet_bytes[..];
+        let of_each = self.sections.iter().flat_map(|section| std::iter::repeat_n(section, section.packets));
+        of_each.zip(&self.packets).map_while(move |(section, packet)| {
+            let (bytes, others) = rest.split_at_checked(packet.len)?;
+            rest = others;
+            Some(RelayedMedia {
+                track: section.track,
+                source: section.stream.into(),
+                seq: packet.seq,
+                info: &packet.info.packet,
+                captured_at: packet.info.captured_at,
+                bytes,
+            })
+        })
     }
 
     /// Datagrams and media packets in it.

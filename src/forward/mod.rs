@@ -29,6 +29,18 @@ pub struct StreamKey {
     pub generation: u32,
 }
 
+impl From<StreamKey> for u64 {
+    fn from(key: StreamKey) -> u64 {
+        u64::from(key.generation) << 32 | u64::from(key.index)
+    }
+}
+
+impl From<u64> for StreamKey {
+    fn from(number: u64) -> Self {
+        Self { index: number as u32, generation: (number >> 32) as u32 }
+    }
+}
+
 /// A stream, and how much of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Target {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // This is where time comes from.
 mod relay;
 mod socket;
+pub mod tap;
 
 use crate::engine::relay::RelayBatch;
 use crate::engine::{Command, Engine, Event};
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
+use tap::{ShardTaps, Taps};
 use tokio::sync::mpsc;
 
 /// Commands that may wait for the shard. A room that fills it waits in turn (it awaits `send`).
@@ -43,6 +45,8 @@ pub struct ShardsConfig {
     pub seed: u64,
     /// What retransmission histories may take, of all shards together.
     pub histories: HistoryBudget,
+    /// Where the packets of recorded tracks go.
+    pub taps: Taps,
     /// Where events go. When it is full, events wait in the shard and nothing is lost.
     pub events: mpsc::Sender<(ShardId, Event)>,
 }
@@ -90,6 +94,7 @@ pub fn spawn(config: ShardsConfig) -> std::io::Result<Vec<ShardHandle>> {
             commands: receiver,
             relays,
             neighbours,
+            taps: config.taps.of_shard(),
             events: config.events.clone(),
             metrics: Arc::clone(&metrics),
         };
@@ -108,6 +113,7 @@ struct Shard {
     /// What other shards hand over, and the way to them.
     relays: Inbox,
     neighbours: Neighbours,
+    taps: ShardTaps,
     events: mpsc::Sender<(ShardId, Event)>,
     metrics: Arc<ShardMetrics>,
 }
@@ -224,7 +230,7 @@ impl Shard {
 
     /// Runs a call of the engine. A panic in it ends the room that it was about, and no other.
     fn guard(&mut self, call: impl FnOnce(&mut Engine, &mut SocketSink<'_>)) {
-        let mut sink = SocketSink::new(&self.sockets, &self.metrics, &mut self.neighbours);
+        let mut sink = SocketSink::new(&self.sockets, &self.metrics, &mut self.neighbours, &mut self.taps);
         let engine = &mut self.engine;
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| call(engine, &mut sink))).is_err() {
             engine.contain_panic(Instant::now());

@@ -1,8 +1,9 @@
 //! Batched UDP: many datagrams for one receive call (recvmmsg, GRO), many for one send call (GSO), by quinn-udp.
 use super::relay::Neighbours;
+use super::tap::ShardTaps;
 use crate::engine::relay::RelayBatch;
 use crate::engine::{Path, Sink, Transmit};
-use crate::ids::ShardId;
+use crate::ids::{RecordingId, ShardId};
 use crate::metrics::{DropReason, ShardMetrics};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use socket2::{Domain, Protocol, Type};
@@ -135,17 +136,27 @@ pub(super) struct SocketSink<'a> {
     sockets: &'a [Socket],
     metrics: &'a ShardMetrics,
     neighbours: &'a mut Neighbours,
+    taps: &'a mut ShardTaps,
 }
 
 impl<'a> SocketSink<'a> {
-    pub(super) fn new(sockets: &'a [Socket], metrics: &'a ShardMetrics, neighbours: &'a mut Neighbours) -> Self {
-        Self { sockets, metrics, neighbours }
+    pub(super) fn new(
+        sockets: &'a [Socket],
+        metrics: &'a ShardMetrics,
+        neighbours: &'a mut Neighbours,
+        taps: &'a mut ShardTaps,
+    ) -> Self {
+        Self { sockets, metrics, neighbours, taps }
     }
 }
 
 impl Sink for SocketSink<'_> {
     fn relay(&mut self, to: ShardId, batch: &mut Box<RelayBatch>) -> bool {
         self.neighbours.relay(to, batch)
+    }
+
+    fn record(&mut self, to: RecordingId, batch: &mut Box<RelayBatch>) -> bool {
+        self.taps.record(to, batch)
     }
 
     fn transmit(&mut self, transmit: Transmit<'_>) {

@@ -1,6 +1,8 @@
 //! What crosses into a room (`Input`) and out of it (`Output`).
+use super::messages::{ApiError, Source};
 use crate::engine::{Command, Event};
-use crate::ids::ParticipantId;
+use crate::ids::{ParticipantId, RecordingId, TrackId};
+use crate::rtp::Kind;
 use std::fmt;
 use std::sync::Arc;
 
@@ -69,6 +71,8 @@ pub enum Input {
         request: HttpRequest,
     },
     Engine(Event),
+    /// What became of a recording.
+    Recording(RecordingId, RecordingEvent),
     /// The server goes away: tell every session `bye`, then close 1001.
     Drain {
         url: Option<String>,
@@ -117,12 +121,84 @@ pub enum Output {
         reason: &'static str,
     },
     Engine(Command),
+    Recording(RecordingId, RecordingCommand),
     Http {
         http: HttpId,
         response: HttpResponse,
     },
     /// Nobody is in the room and no session waits to resume: it can be dropped.
     Empty,
+}
+
+/// What a recording is told, in this order: `Start`, then whatever happens, then `Stop`.
+#[derive(Debug)]
+pub enum RecordingCommand {
+    /// Answered by `Started` or `Refused`. What follows need not wait for that.
+    Start {
+        /// The room's name.
+        room: String,
+    },
+    /// Somebody is in the room.
+    Joined {
+        participant: ParticipantId,
+        name: String,
+    },
+    /// After all its tracks were unpublished.
+    Left {
+        participant: ParticipantId,
+    },
+    /// A track is to be recorded. Its packets come by `Command::Record`.
+    Published {
+        track: TrackId,
+        participant: ParticipantId,
+        kind: Kind,
+        source: Source,
+    },
+    /// It is no longer published, or no longer to be recorded.
+    Unpublished {
+        track: TrackId,
+    },
+    /// That it is heard or seen again shows by its packets.
+    Muted {
+        track: TrackId,
+    },
+    /// An event of the room: its `type`, and its `data` as JSON.
+    Event {
+        kind: &'static str,
+        data: Arc<str>,
+    },
+    Stop(RecordingStop),
+}
+
+/// Why a room ends a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordingStop {
+    /// All who had asked for it said so, or left.
+    Asked,
+    /// The last participant left.
+    RoomEnded,
+    /// The server goes away.
+    Shutdown,
+}
+
+/// What became of a recording.
+#[derive(Debug)]
+pub enum RecordingEvent {
+    /// It runs. `name` is that of its folder.
+    Started { name: String, started_at_ms: u64 },
+    /// It could not begin.
+    Refused(ApiError),
+    /// It ended by itself.
+    Ended(RecordingFailure),
+}
+
+/// Why a recording ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordingFailure {
+    /// The disk is full, or below the floor of free space, or the quota is used up.
+    DiskFull,
+    /// The disk refused to write, or could not follow at all.
+    DiskError,
 }
 
 /// The text of one frame. What an event says is the same for all who are told and is kept once for all of them; only its

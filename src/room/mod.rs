@@ -29,7 +29,10 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Claims, Grants, HttpId, HttpKind, HttpRequest, HttpResponse, Input, Inspect, Output, SocketId};
+pub use api::{
+    Claims, Grants, HttpId, HttpKind, HttpRequest, HttpResponse, Input, Inspect, Output, RecordingCommand,
+    RecordingEvent, RecordingFailure, RecordingStop, SocketId,
+};
 pub use settings::{IdSource, RoomLimits, RoomSettings};
 
 use crate::engine::Command;
@@ -156,6 +159,7 @@ impl Room {
             Input::SocketClosed { socket } => self.socket_closed(at, socket),
             Input::Http { http, request } => self.http(at, http, request),
             Input::Engine(event) => self.engine_event(at, event),
+            Input::Recording(..) => {}
             Input::Drain { url } => self.dissolve("draining", url.as_deref(), 1001),
         }
         self.settle(at);

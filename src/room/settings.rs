@@ -1,6 +1,6 @@
 //! What all rooms of a process share: bounds, timing, addresses, and the source of ids.
 use super::messages::{IceServer, ServerLimits};
-use crate::ids::{ParticipantId, PeerId, TrackId};
+use crate::ids::{ParticipantId, PeerId, RecordingId, TrackId};
 use crate::peer::config::Fingerprint;
 use crate::peer::sdp::SdpLimits;
 use std::net::SocketAddr;
@@ -120,6 +120,7 @@ pub struct IdSource {
     participants: AtomicU64,
     peers: AtomicU64,
     tracks: AtomicU64,
+    recordings: AtomicU64,
 }
 
 impl IdSource {
@@ -131,5 +132,8 @@ impl IdSource {
     }
     pub(super) fn track(&self) -> TrackId {
         TrackId(self.tracks.fetch_add(1, Relaxed) + 1)
+    }
+    pub(super) fn recording(&self) -> RecordingId {
+        RecordingId(self.recordings.fetch_add(1, Relaxed) + 1)
     }
 }

@@ -92,6 +92,16 @@ impl Router {
                     send(shard, Command::Explain { peer, token });
                 }
             }
+            Command::Record { track, to } => {
+                if let Some(place) = self.tracks.get(&track) {
+                    send(place.home, Command::Record { track, to });
+                }
+            }
+            Command::Keyframe { track, source } => {
+                if let Some(place) = self.tracks.get(&track) {
+                    send(place.home, Command::Keyframe { track, source });
+                }
+            }
             // These are made here.
             Command::Mirror { .. } | Command::Relay { .. } => {}
         }

@@ -206,6 +206,7 @@ impl Driver {
                     }
                 }
                 Output::Engine(command) => self.command(command).await?,
+                Output::Recording(id, command) => self.hub.recordings().handle(self.entry.id, id, command),
                 Output::Http { http, response } => {
                     if let Some(reply) = self.requests.remove(&http) {
                         // Whoever asked may be gone: the room hears of that by its own deadlines.

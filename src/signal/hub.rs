@@ -9,6 +9,7 @@ use super::names::RoomName;
 use super::outbox::Outbox;
 use crate::engine::{Command, Event};
 use crate::ids::{RoomId, ShardId};
+use crate::recordings::{Notice, Recordings};
 use crate::room::Room;
 use crate::room::api::{HttpId, HttpRequest, HttpResponse, Input, Output, SocketId};
 use crate::room::messages::{ApiError, ErrorCode, RoomEntry};
@@ -82,6 +83,7 @@ struct Inner {
     max_rooms: usize,
     /// One for each shard of the engine.
     engines: Vec<mpsc::Sender<Command>>,
+    recordings: Recordings,
     pub metrics: Arc<SignalMetrics>,
     rooms: Mutex<Rooms>,
     rooms_changed: Notify,
@@ -128,12 +130,14 @@ impl Hub {
         make_room: MakeRoom,
         max_rooms: usize,
         engines: Vec<mpsc::Sender<Command>>,
+        recordings: Recordings,
         metrics: Arc<SignalMetrics>,
     ) -> Self {
         Self(Arc::new(Inner {
             make_room,
             max_rooms,
             engines,
+            recordings,
             metrics,
             rooms: Mutex::default(),
             rooms_changed: Notify::new(),
@@ -178,6 +182,19 @@ impl Hub {
         if let Err(mpsc::error::TrySendError::Full(_)) = entry.events.try_send((shard, event)) {
             entry.stop(Stop::Overrun);
         }
+    }
+
+    /// Tells a room what became of its recording. One that is gone does not want to know.
+    pub async fn notify(&self, notice: Notice) {
+        let Notice { room, recording, event } = notice;
+        let link = self.0.lock().by_id.get(&room).map(RoomLink::new);
+        if let Some(link) = link {
+            link.send(Letter::Input(Input::Recording(recording, event))).await;
+        }
+    }
+
+    pub fn recordings(&self) -> &Recordings {
+        &self.0.recordings
     }
 
     pub fn socket_id(&self) -> SocketId {

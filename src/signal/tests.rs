@@ -4,7 +4,9 @@ use super::hub::Machine;
 use super::*;
 use crate::engine::{Command, Event};
 use crate::ids::{ParticipantId, PeerId, RoomId, ShardId};
+use crate::net::tap::Taps;
 use crate::peer::config::{DtlsConfig, DtlsRole, IceConfig, IceCredentials, PeerConfig};
+use crate::recordings::Recordings;
 use crate::room::api::{HttpRequest, HttpResponse, Input, Output, SocketId, Text};
 use crate::room::messages::{ApiError, ErrorCode};
 use futures_util::{SinkExt, StreamExt};
@@ -189,7 +191,8 @@ async fn start(settings: Settings) -> Server {
     let make_room: hub::MakeRoom = Box::new(|id, _| {
         Box::new(Puppet { id, sockets: HashSet::new(), resources: 0, stubborn: false, outputs: VecDeque::new() })
     });
-    let hub = Hub::new(make_room, 3, vec![engine], Arc::default());
+    let recordings = Recordings::new(None, Vec::new(), Taps::default(), mpsc::unbounded_channel().0);
+    let hub = Hub::new(make_room, 3, vec![engine], recordings, Arc::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);

@@ -540,7 +540,7 @@ impl Sim {
                     self.signal(socket, What::TextToClient { socket, text });
                 }
                 Output::Close { socket, code, .. } => self.signal(socket, What::CloseToClient { socket, code }),
-                Output::Http { .. } | Output::Empty => {}
+                Output::Http { .. } | Output::Recording(..) | Output::Empty => {}
             }
         }
         if commands {
