@@ -5,7 +5,9 @@ mod settings;
 
 pub use raw::Mistake;
 
-use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims};
+use crate::room::Grants;
+use crate::room::settings::RoomPattern;
+use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims, grants_of};
 use crate::signal::names::{RoomName, person_name};
 use crate::signal::origin::{Origin, Origins};
 use crate::signal::outbox::OutboxLimits;
@@ -49,6 +51,8 @@ pub struct Config {
     pub admin: Option<Secret>,
     pub cors: Origins,
     pub recordings: Option<PathBuf>,
+    /// Rooms that are always recorded.
+    pub record_rooms: Vec<RoomPattern>,
     /// A filter of `tracing_subscriber`, known to be well-formed.
     pub log: String,
     pub drain: Duration,
@@ -132,12 +136,10 @@ fn load_with(
     let env: BTreeMap<String, String> = env.into_iter().filter(|(name, _)| name.starts_with("EXEDRA_")).collect();
     let mut mistakes = Vec::new();
     let raw = raw::gather(&matches, &env, file, &mut mistakes);
-    let mut check = Check { raw, mistakes };
+    let mut check = Check { raw, mistakes, warnings: raw::doubtful_variables(&env) };
     let invocation = match matches.subcommand() {
         Some(("token", token)) => check.token(token),
-        _ => check
-            .config()
-            .map(|config| Invocation::Serve(Box::new(Config { warnings: raw::doubtful_variables(&env), ..config }))),
+        _ => check.config().map(|config| Invocation::Serve(Box::new(config))),
     };
     match invocation {
         Some(invocation) if check.mistakes.is_empty() => Ok(invocation),
@@ -149,6 +151,7 @@ fn load_with(
 struct Check {
     raw: Raw,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
 impl Check {
@@ -163,6 +166,7 @@ impl Check {
         let admin = self.admin(&access);
         let cors = self.cors();
         let recordings = self.one("recordings", directory);
+        let record_rooms = self.record_rooms(recordings.is_some() || self.raw.contains_key("recordings"));
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
         let shards = self.one("shards", shards);
@@ -178,11 +182,12 @@ impl Check {
             admin,
             cors,
             recordings,
+            record_rooms,
             log: log.unwrap_or_else(|| "info".into()),
             drain: drain.unwrap_or(Duration::from_secs(10)),
             shards: shards.unwrap_or_else(processors),
             limits,
-            warnings: Vec::new(),
+            warnings: std::mem::take(&mut self.warnings),
         })
     }
 
@@ -218,7 +223,30 @@ impl Check {
                  anybody in on purpose",
             );
         }
-        Access { open: open.unwrap_or(!given && local), secret }
+        let open = open.unwrap_or(!given && local);
+        Access { secret, open, guests: self.guests(open, local) }
+    }
+
+    /// What guests may do.
+    fn guests(&mut self, open: bool, local: bool) -> Grants {
+        let Some(names) = self.one("open-grants", grants) else { return Grants::USUAL };
+        let guests = grants_of(&names);
+        if !open {
+            self.warnings.push("open-grants has no effect: nobody comes in without a token".into());
+        } else if !local && (guests.record || guests.moderate) {
+            let what = if guests.record { "record" } else { "moderate" };
+            let warning = format!("open-grants: anybody who finds this server may {what}, in any room");
+            self.warnings.push(warning);
+        }
+        guests
+    }
+
+    fn record_rooms(&mut self, recordings: bool) -> Vec<RoomPattern> {
+        let Some(patterns) = self.many("record-rooms", room_pattern) else { return Vec::new() };
+        if !recordings {
+            self.wrong("record-rooms", "needs a place for recordings: give --recordings DIR");
+        }
+        patterns
     }
 
     fn admin(&mut self, access: &Access) -> Option<Secret> {
@@ -388,6 +416,12 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     } else {
         Err(format!("{text} does not exist, and neither does {}", parent.display()))
     }
+}
+
+/// The name of a room, in which `*` may stand for any characters.
+fn room_pattern(text: &str) -> Result<RoomPattern, String> {
+    RoomName::try_from(text.replace('*', "x").as_str()).map_err(|e| format!("is no name of a room: {e}"))?;
+    Ok(RoomPattern::new(text))
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

@@ -88,6 +88,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     row(
         ACCESS,
+        "open-grants",
+        One("GRANTS"),
+        "publish,subscribe,say",
+        "What those may do who come in without a token, separated by commas: publish, subscribe, say, moderate, record",
+    ),
+    row(
+        ACCESS,
         "admin-token",
         One("TOKEN"),
         "none",
@@ -108,6 +115,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         One("DIR"),
         "none",
         "Where recordings will be kept. Checked now and used by a later version: this one records nothing yet",
+    ),
+    row(
+        OPERATION,
+        "record-rooms",
+        Many("NAME"),
+        "none",
+        "A room that is always recorded, as soon as anybody publishes in it: its name, in which * stands for any characters \
+         (class-*)",
     ),
     row(
         OPERATION,
