@@ -85,6 +85,8 @@ const SHARD_COUNTERS: &[(&str, &str, Field)] = &[
     ("exedra_keyframe_requests_in_total", "Keyframe requests received.", |m| m.keyframe_requests_in.value()),
     ("exedra_relayed_packets_total", "Packets handed to other shards.", |m| m.relayed.value()),
     ("exedra_relays_total", "Batches handed to other shards.", |m| m.relays.value()),
+    ("exedra_recorded_packets_total", "Packets handed to recordings.", |m| m.recorded.value()),
+    ("exedra_record_batches_total", "Batches handed to recordings.", |m| m.record_batches.value()),
     ("exedra_loops_total", "Turns of the shard's loop.", |m| m.loops.value()),
     ("exedra_panics_total", "Panics of the engine that were contained to one room.", |m| m.panics.value()),
 ];
