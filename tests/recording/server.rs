@@ -157,7 +157,7 @@ impl Server {
         let text = answer.text().await.unwrap();
         assert!(status.is_success(), "{status}: {text}");
         let told: Value = serde_json::from_str(&text).unwrap();
-        told["data"]["recording"].as_str().unwrap_or_else(|| panic!("{text}")).to_owned()
+        told["recording"].as_str().unwrap_or_else(|| panic!("{text}")).to_owned()
     }
 }
 
