@@ -258,6 +258,7 @@ fn signal_settings(config: &Config) -> signal::Settings {
         cors: config.cors.clone(),
         ice_servers: config.ice_servers.clone(),
         limits: config.limits.signal,
+        recordings: config.recordings.clone(),
     }
 }
 

@@ -8,12 +8,14 @@ use super::session::{FileName, SessionId, Storage};
 use aws_lc_rs::digest;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-const MANIFEST: &str = "session.json";
+/// What the session says of itself.
+pub const MANIFEST: &str = "session.json";
 const NEW_MANIFEST: &str = "session.json.new";
-const EVENTS: &str = "events.jsonl";
+/// What happened in the room.
+pub const EVENTS: &str = "events.jsonl";
 /// A manifest is not longer: 10 000 participants, and 2 000 files with their gaps.
 const MAX_MANIFEST: u64 = 256 << 20;
 /// Files are read in pieces of this size to hash them.
@@ -59,6 +61,15 @@ impl Folder {
         let mut text = Vec::new();
         file.take(MAX_MANIFEST).read_to_end(&mut text)?;
         serde_json::from_slice(&text).map_err(io::Error::from)
+    }
+
+    /// Opens a file of this folder to read. A name that leads elsewhere, a link, or whatever else is no file, is not found.
+    pub fn open_file(&self, name: &str) -> io::Result<File> {
+        if !is_plain(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let file = open_plain(&self.path.join(name), false);
+        file.map_err(|e| if e.kind() == io::ErrorKind::InvalidData { io::ErrorKind::NotFound.into() } else { e })
     }
 
     fn make(&self, name: &str) -> io::Result<File> {
@@ -186,17 +197,23 @@ pub fn heal_session(root: &Path, id: &SessionId) -> io::Result<Option<HealedSess
 }
 
 /// A name within a folder, that leads nowhere else.
-fn is_plain(name: &str) -> bool {
+pub fn is_plain(name: &str) -> bool {
     let harmless = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
     !name.is_empty() && name.len() <= 128 && !name.starts_with('.') && name.bytes().all(harmless)
 }
 
-/// Opens a file that is a file, and no link.
+/// Opens a file that is a file, and no link: also if it was put there between the look and the opening.
 fn open_plain(path: &Path, write: bool) -> io::Result<File> {
-    if !fs::symlink_metadata(path)?.is_file() {
+    let seen = fs::symlink_metadata(path)?;
+    if !seen.is_file() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    OpenOptions::new().read(true).write(write).open(path)
+    let file = OpenOptions::new().read(true).write(write).open(path)?;
+    let opened = file.metadata()?;
+    if (opened.dev(), opened.ino()) != (seen.dev(), seen.ino()) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(file)
 }
 
 fn sha256(file: &mut File) -> io::Result<String> {

@@ -1,7 +1,9 @@
 //! The recordings of this server: those that run, and those that are kept.
 //!
 //! A room tells what happens to it (`RecordingCommand`); shards hand over packets (`net::tap`); a thread for each recording
-//! writes (`record::session`).
+//! writes (`record::session`). What is on the disk is read by [`catalogue`].
+pub mod catalogue;
+
 use crate::engine::Command;
 use crate::ids::{RecordingId, RoomId};
 use crate::net::tap::Taps;

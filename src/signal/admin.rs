@@ -77,6 +77,11 @@ fn admit(signal: &Signal, request: &Request) -> Result<(), Problem> {
         let off = "this is off: an --admin-token (EXEDRA_ADMIN_TOKEN) switches it on";
         return Err(Problem::new(StatusCode::FORBIDDEN, off));
     };
+    admit_operator(signal, token, request)
+}
+
+/// Whether who asks has the admin token.
+pub(super) fn admit_operator(signal: &Signal, token: &Secret, request: &Request) -> Result<(), Problem> {
     let client = request.extensions().get::<ClientAddress>().and_then(|ClientAddress(ip)| super::addresses::key(*ip));
     check(&signal.guesses, token, request.headers(), client, clock::now())
 }

@@ -15,10 +15,16 @@ use std::fmt::Write;
 struct Web;
 
 const INDEX: &str = "index.html";
+const RECORDINGS: &str = "recordings/index.html";
 
 /// `/` and `/r/{room}`: the page. What it shows, it finds in its own address.
 pub(super) async fn index(request: Request) -> Response {
     serve(INDEX, &request)
+}
+
+/// `/recordings`: the page that lists and plays them.
+pub(super) async fn recordings(request: Request) -> Response {
+    serve(RECORDINGS, &request)
 }
 
 /// Any other file under `web/`.
@@ -80,11 +86,12 @@ const SECURITY_HEADERS: [(&str, &str); 5] = [
     ("cross-origin-opener-policy", "same-origin"),
 ];
 
-/// Adds the security headers to every answer.
+/// Adds the security headers to every answer that does not bring a stricter policy of its own.
 pub(super) async fn secure(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     for (name, value) in SECURITY_HEADERS {
-        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        let header = response.headers_mut().entry(HeaderName::from_static(name));
+        header.or_insert(HeaderValue::from_static(value));
     }
     response
 }

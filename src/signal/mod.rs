@@ -17,6 +17,7 @@ pub mod names;
 pub mod origin;
 pub mod outbox;
 pub mod problem;
+mod recordings;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,9 @@ use metrics::SignalMetrics;
 use origin::{ACCEPT_POST, Origins};
 use outbox::OutboxLimits;
 use problem::Problem;
+use recordings::Kept;
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -58,6 +61,8 @@ pub struct Settings {
     pub cors: Origins,
     pub ice_servers: Vec<IceServer>,
     pub limits: Limits,
+    /// Where recordings are kept. None: there are none.
+    pub recordings: Option<PathBuf>,
 }
 
 /// Bounds of signalling.
@@ -115,6 +120,7 @@ pub struct Signal {
     hub: Hub,
     addresses: Arc<Addresses>,
     guesses: Arc<Guesses>,
+    recordings: Option<Arc<Kept>>,
     shards: Arc<[Arc<ShardMetrics>]>,
 }
 
@@ -122,7 +128,15 @@ impl Signal {
     /// `shards`: the counters of the media shards, for `/metrics`.
     pub fn new(settings: Settings, hub: Hub, shards: Vec<Arc<ShardMetrics>>) -> Self {
         let addresses = Arc::new(Addresses::new(settings.limits.sockets_per_address));
-        Self { settings: Arc::new(settings), hub, addresses, guesses: Arc::default(), shards: shards.into() }
+        let recordings = settings.recordings.clone().map(|root| Arc::new(Kept::new(root)));
+        Self {
+            settings: Arc::new(settings),
+            hub,
+            addresses,
+            guesses: Arc::default(),
+            recordings,
+            shards: shards.into(),
+        }
     }
 
     /// Serves HTTP until `stop` becomes true.
@@ -149,6 +163,7 @@ impl Signal {
             .merge(whip::routes(HttpKind::Whip))
             .merge(whip::routes(HttpKind::Whep))
             .merge(admin::routes())
+            .merge(recordings::routes())
             .route("/v1/schema.json", get(schema))
             .route("/v1/{*rest}", any(unknown))
             .route("/healthz", get(healthz))
@@ -156,6 +171,7 @@ impl Signal {
             .route("/metrics", get(prometheus))
             .route("/", get(assets::index))
             .route("/r/{room}", get(assets::index))
+            .route("/recordings", get(assets::recordings))
             .fallback(assets::file)
             .method_not_allowed_fallback(wrong_method)
             .layer(map_response(problem::unify))

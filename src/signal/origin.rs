@@ -2,8 +2,8 @@
 //!
 //! Credentials never are cookies, so a foreign page can do no more than a foreign program could: the default is any origin.
 use axum::http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue, IF_MATCH, LINK, LOCATION, ORIGIN,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_RANGES, AUTHORIZATION, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderName, HeaderValue, IF_MATCH,
+    IF_RANGE, LINK, LOCATION, ORIGIN, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, Method};
 use std::time::Duration;
@@ -62,8 +62,18 @@ pub fn cors(origins: &Origins) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(allow)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE, Method::OPTIONS])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, ACCEPT])
-        .expose_headers([LOCATION, ETAG, LINK, ACCEPT_PATCH, ACCEPT_POST, WWW_AUTHENTICATE, RETRY_AFTER])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, ACCEPT, RANGE, IF_RANGE])
+        .expose_headers([
+            LOCATION,
+            ETAG,
+            LINK,
+            ACCEPT_PATCH,
+            ACCEPT_POST,
+            WWW_AUTHENTICATE,
+            RETRY_AFTER,
+            CONTENT_RANGE,
+            ACCEPT_RANGES,
+        ])
         .max_age(Duration::from_secs(3600))
 }
 

@@ -94,6 +94,7 @@ impl Puppet {
                 self.resources -= 1;
                 HttpResponse::Done
             }
+            HttpRequest::Record(data) => HttpResponse::Shown(json!({"asked": format!("{data:?}")}).to_string()),
             HttpRequest::Inspect(what) => HttpResponse::Shown(json!({"asked": format!("{what:?}")}).to_string()),
         }
     }
@@ -107,7 +108,7 @@ impl Machine for Puppet {
                 self.answer(socket, id, json!({"name": claims.name}));
             }
             Input::Request { socket, request } => self.request(socket, request.id, &request.kind, request.data),
-            Input::Pong { .. } => {}
+            Input::Pong { .. } | Input::Recording(..) => {}
             Input::SocketClosed { socket } => self.gone(socket),
             Input::Http { http, request } => {
                 let response = self.http(request);
@@ -167,7 +168,7 @@ fn settings(access: Access) -> Settings {
         outbox: OutboxLimits { messages: 256, bytes: 1 << 20 },
     };
     let ice_servers = vec![IceServer { urls: vec!["stun:stun.example.org".into()], username: None, credential: None }];
-    Settings { access, admin: None, cors: Origins::Any, ice_servers, limits }
+    Settings { access, admin: None, cors: Origins::Any, ice_servers, limits, recordings: None }
 }
 
 const OPEN: Access = Access { secret: None, open: true };

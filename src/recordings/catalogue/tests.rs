@@ -1,0 +1,1 @@
+//! Folders of recordings, as they are and as they should not be.
