@@ -5,6 +5,7 @@ mod settings;
 
 pub use raw::Mistake;
 
+use crate::recordings;
 use crate::room::Grants;
 use crate::room::settings::RoomPattern;
 use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims, grants_of};
@@ -50,7 +51,8 @@ pub struct Config {
     /// Opens `/v1/admin`.
     pub admin: Option<Secret>,
     pub cors: Origins,
-    pub recordings: Option<PathBuf>,
+    /// None: nothing is recorded.
+    pub recordings: Option<recordings::Settings>,
     /// Rooms that are always recorded.
     pub record_rooms: Vec<RoomPattern>,
     /// A filter of `tracing_subscriber`, known to be well-formed.
@@ -165,8 +167,8 @@ impl Check {
         let access = self.access(http);
         let admin = self.admin(&access);
         let cors = self.cors();
-        let recordings = self.one("recordings", directory);
-        let record_rooms = self.record_rooms(recordings.is_some() || self.raw.contains_key("recordings"));
+        let recordings = self.recordings();
+        let record_rooms = self.record_rooms();
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
         let shards = self.one("shards", shards);
@@ -210,6 +212,23 @@ impl Check {
         Limits { rooms, participants, full_presence, tracks, audio_slots, video_slots, history_bytes, signal }
     }
 
+    /// How recordings are made and kept. Settings of it without a folder are a mistake: whoever gives them believes that there are some.
+    fn recordings(&mut self) -> Option<recordings::Settings> {
+        let given = self.raw.contains_key("recordings");
+        let root = self.one("recordings", directory);
+        let any = |text: &str| bytes(text, 0..=usize::MAX).map(|n| n as u64);
+        let min_free = self.one("recordings-min-free", any).unwrap_or(1 << 30);
+        let (quota, keep_bytes) = (self.one("recordings-quota", any), self.one("recordings-keep-bytes", any));
+        let keep = self.one("recordings-keep", duration);
+        let queue = self.one("recordings-queue", |t| bytes(t, 1 << 20..=1 << 34)).unwrap_or(64 << 20);
+        for name in ["recordings-quota", "recordings-keep", "recordings-keep-bytes"] {
+            if !given && self.raw.contains_key(name) {
+                self.wrong(name, "has no effect without --recordings DIR");
+            }
+        }
+        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue })
+    }
+
     fn access(&mut self, http: Option<SocketAddr>) -> Access {
         let given = self.raw.contains_key("secret");
         let secret = self.one("secret", |text| Secret::try_from(text).map_err(|e| e.to_string()));
@@ -241,9 +260,9 @@ impl Check {
         guests
     }
 
-    fn record_rooms(&mut self, recordings: bool) -> Vec<RoomPattern> {
+    fn record_rooms(&mut self) -> Vec<RoomPattern> {
         let Some(patterns) = self.many("record-rooms", room_pattern) else { return Vec::new() };
-        if !recordings {
+        if !self.raw.contains_key("recordings") {
             self.wrong("record-rooms", "needs a place for recordings: give --recordings DIR");
         }
         patterns
@@ -403,7 +422,7 @@ fn origin(text: &str) -> Result<Option<Origin>, String> {
     if text == "*" { Ok(None) } else { Origin::try_from(text).map(Some).map_err(|e| e.to_string()) }
 }
 
-/// Files of recordings will go here: it is there, or can be made.
+/// Files of recordings go here: it is there, or can be made.
 fn directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -442,7 +461,7 @@ fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     number.ok_or_else(|| format!("{text:?} is not a number from {} to {}", range.start(), range.end()))
 }
 
-/// A number of bytes: `1000`, `64KiB`, `1MiB`, `1GiB`.
+/// A number of bytes: `1000`, `64KiB`, `1MiB`, `1GiB`, `500GB`.
 fn bytes(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     let (digits, unit) = split_unit(text);
     let factor = match unit {
@@ -450,6 +469,11 @@ fn bytes(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
         "KiB" | "k" | "K" => Some(1 << 10),
         "MiB" | "M" => Some(1 << 20),
         "GiB" | "G" => Some(1 << 30),
+        "TiB" | "T" => Some(1 << 40),
+        "kB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "TB" => Some(1_000_000_000_000),
         _ => None,
     };
     let bytes = digits.parse::<usize>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
