@@ -112,6 +112,8 @@ drop_reasons! {
     RembImplausible = "remb_implausible",
     /// More packets wait for a subscriber's path than may.
     PacerFull = "pacer_full",
+    /// A recording could not take it: it has more waiting than it may, or has just ended.
+    RecordingFull = "recording_full",
 }
 
 /// What one shard counts. The shard's thread is the one writer.
@@ -144,6 +146,9 @@ pub struct ShardMetrics {
     /// Packets handed to other shards, and the batches that they were handed over in.
     pub relayed: Counter,
     pub relays: Counter,
+    /// Packets handed to recordings, and the batches that they were handed over in.
+    pub recorded: Counter,
+    pub record_batches: Counter,
     /// Turns of the shard loop, and the nanoseconds spent in them (waiting not counted).
     pub loops: Counter,
     pub loop_nanos: Counter,
@@ -175,6 +180,8 @@ impl Default for ShardMetrics {
             peers: c(),
             relayed: c(),
             relays: c(),
+            recorded: c(),
+            record_batches: c(),
             loops: c(),
             loop_nanos: c(),
             loop_nanos_max: c(),

@@ -31,7 +31,8 @@ impl Engine {
             Command::Bind { peer, mid, track, wish } => self.bind(now, peer, &mid, track, wish),
             Command::Mirror { track, room, kind, home } => self.mirror(track, room, kind, home),
             Command::Relay { track, to, on } => self.set_relay(track, to, on),
-            Command::Record { .. } | Command::Keyframe { .. } => {}
+            Command::Record { track, to } => self.record(now, track, to),
+            Command::Keyframe { track, source } => self.ask_for_recording(track, source.into()),
             Command::Stats { peer, token } => self.tell_stats(now, peer, token),
             Command::Explain { peer, token } => self.explain(peer, token),
         }
@@ -232,7 +233,9 @@ impl Engine {
     }
 
     pub(super) fn unpublish(&mut self, id: TrackId) {
-        let Some(index) = self.track_ids.remove(&id) else { return };
+        let Some(&index) = self.track_ids.get(&id) else { return };
+        self.stop_recording(index);
+        self.track_ids.remove(&id);
         let track = self.tracks.remove(index);
         for (peer, slot) in track.subscribers {
             self.peers[peer].slots[slot].show_nothing();
@@ -260,6 +263,9 @@ impl Engine {
             return;
         }
         track.muted = muted;
+        if let Some(recorded) = &track.recorded {
+            self.recordings.hurry(recorded);
+        }
         for &(peer, slot) in &track.subscribers {
             peers[peer].slots[slot].forwarder.pause();
         }

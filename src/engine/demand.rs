@@ -66,6 +66,9 @@ impl Engine {
     /// What the subscribers on this shard have use for.
     fn need_here(&self, at: usize) -> Need {
         let track = &self.tracks[at];
+        if track.recorded.is_some() {
+            return Need::All;
+        }
         let mut sizes: SmallVec<[Layer; 8]> = SmallVec::new();
         sizes.extend(
             track.streams.iter().filter_map(|s| self.streams[*s].meter.as_ref()?.size()).map(|(width, height)| Layer {

@@ -60,6 +60,7 @@ impl Engine {
         }
         // Others wait for these, and what follows may take a while.
         self.flush_relays(sink);
+        self.flush_recordings(sink);
         self.allocate_due(now);
         self.settle_demands();
         self.release_streams(now);

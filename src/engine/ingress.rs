@@ -1,6 +1,7 @@
 //! From a publisher's SRTP packet to a packet in the history of its stream: opened once, read once.
 use super::layers::REVIEW_INTERVAL;
 use super::peer::{MAX_SSRCS, Peer, RepairStream, Source};
+use super::record::Part;
 use super::stream::{ReceiveStream, StoredInfo};
 use super::{Engine, Track};
 use crate::forward::StreamKey;
@@ -177,6 +178,9 @@ impl Engine {
             }
             if mirrored {
                 self.relay_packet(track_index, at, seq);
+            }
+            if self.streams[at].recorded != Part::None {
+                self.record_packet(now, track_index, at, seq);
             }
         }
         self.put_on_its_way(at, seq)

@@ -1,5 +1,6 @@
 //! What there is of a track: which of its streams are live, which layers they have, and by which of them the track is known.
 use super::explain::KeyframeWhy;
+use super::record::Part;
 use super::stream::STREAM_SILENCE;
 use super::{Engine, Event, Owner};
 use crate::engine::api::SlotState;
@@ -28,6 +29,7 @@ impl Engine {
 
     pub(super) fn detach_stream(&mut self, stream: usize) {
         let Some(track) = self.streams[stream].track.take() else { return };
+        self.streams[stream].recorded = Part::None;
         let Some(track) = self.tracks.get_mut(track) else { return };
         track.streams.retain(|&s| s != stream);
         if track.best == Some(stream) {
@@ -52,6 +54,7 @@ impl Engine {
         };
         let changed = best != track.best;
         self.tracks[at].best = best;
+        self.review_recorded(now, at);
         self.tell_track(now, at);
         if changed {
             self.aim_subscribers(now, at);
@@ -139,12 +142,14 @@ impl Engine {
     /// Looks at what there is of a track's layers, if it is time to: its subscribers choose anew when that changed. Called when
     /// packets come, so that of a track that is silent as a whole nothing is given up.
     pub(super) fn review_layers(&mut self, now: Instant, at: usize) {
-        let Self { tracks, streams, .. } = self;
-        let Some(track) = tracks.get_mut(at) else { return };
+        let Some(track) = self.tracks.get_mut(at) else { return };
         if track.kind != Kind::Video || track.review_at.is_some_and(|at| now < at) {
             return;
         }
         track.review_at = Some(now + LAYER_REVIEW);
+        self.review_recorded(now, at);
+        let Self { tracks, streams, .. } = self;
+        let track = &mut tracks[at];
         let newest = track.streams.iter().map(|s| streams[*s].last_arrival).max().unwrap_or(now);
         let mut hasher = rustc_hash::FxHasher::default();
         for stream in track.streams.iter().map(|s| &streams[*s]) {

@@ -23,6 +23,7 @@ mod meter;
 mod outgoing;
 mod peer;
 mod quality;
+mod record;
 pub mod relay;
 mod reports;
 mod rtcp_in;
@@ -111,6 +112,7 @@ pub struct Engine {
     tracks: Slab<Track>,
     track_ids: FxHashMap<TrackId, usize>,
     rooms: FxHashMap<RoomId, RoomMedia>,
+    recordings: record::Recordings,
     timers: Timers,
     /// When the last media packet came, from a publisher or from another shard.
     last_media: Option<Instant>,
@@ -148,6 +150,8 @@ struct Track {
     /// What was last told by `Event::TrackLive`; `None` after `TrackStalled`.
     told: Option<(Codec, usize)>,
     level: speakers::Level,
+    /// Where it is recorded.
+    recorded: Option<record::Recorded>,
 }
 
 /// Who publishes a track.
@@ -179,6 +183,7 @@ impl Track {
             demand_due: false,
             told: None,
             level: speakers::Level::default(),
+            recorded: None,
         }
     }
 }
@@ -233,6 +238,7 @@ impl Engine {
             tracks: Slab::new(),
             track_ids: FxHashMap::default(),
             rooms: FxHashMap::default(),
+            recordings: record::Recordings::default(),
             timers: Timers::default(),
             last_media: None,
             events: VecDeque::new(),
@@ -274,6 +280,7 @@ impl Engine {
                     self.at_work = Some(room);
                     self.review_speakers(now, room);
                 }
+                Timer::Recording(index) => self.recordings.handle_timeout(at, index),
             }
         }
         self.at_work = None;

@@ -174,7 +174,7 @@ impl RelayBatch {
         });
     }
 
-    fn push_packet(
+    pub(super) fn push_packet(
         &mut self,
         track: &Track,
         stream: &ReceiveStream,

@@ -1,6 +1,7 @@
 //! What the engine knows of one RTP stream from a publisher.
 use super::hold::Hold;
 use super::meter::{Hint, Meter};
+use super::record::Part;
 use crate::forward::StreamKey;
 use crate::ids::Rid;
 use crate::peer::srtp::SsrcState;
@@ -9,7 +10,7 @@ use crate::rtp::codec::{Codec, Kind, resolution};
 use crate::rtp::dd::Structures;
 use crate::rtp::history::{History, HistoryBudget, HistoryLimits};
 use crate::rtp::packet::PacketInfo;
-use crate::rtp::receiver::{NackGenerator, ReceptionStats};
+use crate::rtp::receiver::{NackConfig, NackGenerator, ReceptionStats};
 use crate::rtp::{SeqExtender, SeqNo, Ssrc};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,15 @@ const AUDIO_HISTORY: HistoryLimits = HistoryLimits { packets: 256, bytes: 64 << 
 
 /// A stream without packets for this long is not live (an encoding that the publisher dropped); twice that, and its track stalls.
 pub(super) const STREAM_SILENCE: Duration = Duration::from_secs(1);
+
+/// A recording waits for two seconds, and does not mind how late something comes.
+const FOR_RECORDINGS: NackConfig = NackConfig {
+    reorder_wait: Duration::from_millis(10),
+    min_interval: Duration::from_millis(20),
+    max_tries: 24,
+    max_age: Duration::from_millis(1_900),
+    max_missing: 500,
+};
 
 /// One SSRC of a publisher; what comes on its RTX SSRC is put in here too.
 pub(super) struct ReceiveStream {
@@ -55,6 +65,8 @@ pub(super) struct ReceiveStream {
     pub nacked: u64,
     /// When the first NACK of a loss that is still open went out, to measure the round trip by its repair.
     pub nack_probe: Option<(SeqNo, Instant)>,
+    /// Whether a recording gets it.
+    pub recorded: Part,
 }
 
 /// What the history keeps beside the bytes.
@@ -107,6 +119,7 @@ impl ReceiveStream {
             repaired: 0,
             nacked: 0,
             nack_probe: None,
+            recorded: Part::None,
         }
     }
 
@@ -135,7 +148,8 @@ impl ReceiveStream {
             if self.origin.is_none() {
                 self.note_sizes(seq);
             }
-            if let Some(nack) = &mut self.nack {
+            // (A recording shows what was before it, too.)
+            if let Some(nack) = self.nack.as_mut().filter(|_| self.recorded == Part::None) {
                 nack.forget_before(seq);
             }
         }
@@ -164,6 +178,14 @@ impl ReceiveStream {
         }
     }
 
+    /// What part it has in a recording. What is to be recorded is asked for again for as long as a recording waits for it.
+    pub fn record_as(&mut self, part: Part) {
+        self.recorded = part;
+        if let Some(nack) = &mut self.nack {
+            nack.configure(if part == Part::None { NackConfig::default() } else { FOR_RECORDINGS });
+        }
+    }
+
     /// What another shard is to know of it.
     pub fn hint(&self) -> Hint {
         self.meter.as_ref().map(|meter| meter.as_hint()).unwrap_or_default()
@@ -186,6 +208,9 @@ impl ReceiveStream {
 pub(super) struct KeyframeRequests {
     wanted: bool,
     last_sent: Option<Instant>,
+    /// A recording asks for one, and when it last did.
+    wanted_once: bool,
+    last_once: Option<Instant>,
     /// Requests since the last keyframe.
     unanswered: u8,
     pub sent: u64,
@@ -196,18 +221,29 @@ impl KeyframeRequests {
     /// [`LONGEST`](Self::LONGEST).
     pub const INTERVAL: Duration = Duration::from_millis(250);
     pub const LONGEST: Duration = Duration::from_secs(1);
+    /// The least time between two requests that are made for a recording alone.
+    pub const FOR_RECORDING: Duration = Duration::from_secs(1);
 
     /// True if nobody had asked before.
     pub fn want(&mut self) -> bool {
         !std::mem::replace(&mut self.wanted, true)
     }
+    /// A recording waits. It is not asked for again: the recording does that itself, if nothing comes.
+    pub fn want_once(&mut self) {
+        self.wanted_once = true;
+    }
     /// A keyframe has begun: all who waited are served.
     pub fn satisfied(&mut self) {
-        (self.wanted, self.unanswered) = (false, 0);
+        (self.wanted, self.wanted_once, self.unanswered) = (false, false, 0);
     }
     /// When to ask (again); `None` while nobody waits.
     pub fn due_at(&self, now: Instant) -> Option<Instant> {
-        self.wanted.then(|| self.last_sent.map_or(now, |at| at + self.interval()))
+        if !self.wanted && !self.wanted_once {
+            return None;
+        }
+        let due = self.last_sent.map_or(now, |at| at + self.interval());
+        let rested = self.last_once.filter(|_| !self.wanted).map(|at| at + Self::FOR_RECORDING);
+        Some(rested.map_or(due, |rested| rested.max(due)))
     }
     fn interval(&self) -> Duration {
         (Self::INTERVAL * (1 << self.unanswered.saturating_sub(4).min(2))).min(Self::LONGEST)
@@ -218,6 +254,9 @@ impl KeyframeRequests {
     pub fn note_sent(&mut self, now: Instant) {
         if self.last_sent.is_none_or(|at| now.saturating_duration_since(at) > 2 * Self::LONGEST) {
             self.unanswered = 0; // That was another time.
+        }
+        if std::mem::take(&mut self.wanted_once) {
+            self.last_once = Some(now);
         }
         self.last_sent = Some(now);
         self.unanswered = self.unanswered.saturating_add(1);

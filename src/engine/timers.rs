@@ -10,6 +10,8 @@ pub(super) enum Timer {
     /// A peer's queue of packets.
     Pacer(usize),
     Room(RoomId),
+    /// What waits for a recording.
+    Recording(usize),
 }
 
 #[derive(Debug, Default)]

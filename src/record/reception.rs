@@ -94,6 +94,9 @@ impl Reception {
         if packet.info.codec != self.codec {
             return Err(DropReason::CodecNotNegotiated);
         }
+        if packet.info.payload_len == 0 {
+            return self.handle_padding(now, packet.seq); // It probes a path for bandwidth.
+        }
         if packet.info.frame.keyframe {
             self.keyframe_arrived = Some(now);
         }

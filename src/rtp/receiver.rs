@@ -230,6 +230,11 @@ impl NackGenerator {
         Self { config, highest: None, missing: VecDeque::new(), rtt: ASSUMED_RTT, next: None, keyframe_needed: false }
     }
 
+    /// From now on it asks as `config` says.
+    pub fn configure(&mut self, config: NackConfig) {
+        self.config = config;
+    }
+
     /// A packet arrived, in whatever way. The first one begins the stream: what was before it is not asked for.
     pub fn handle_packet(&mut self, now: Instant, seq: SeqNo) {
         let Some(highest) = self.highest else {
