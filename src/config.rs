@@ -1,10 +1,12 @@
 //! Configuration: flags over environment over file over defaults, checked as a whole. All mistakes are told at once, each
 //! with the place where it was made.
+mod compose;
 mod raw;
 mod settings;
 
 pub use raw::Mistake;
 
+use crate::recordings;
 use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims};
 use crate::signal::names::{RoomName, person_name};
 use crate::signal::origin::{Origin, Origins};
@@ -33,6 +35,8 @@ pub enum Invocation {
         claims: TokenClaims,
         lifetime: Duration,
     },
+    /// Make one video of a recording.
+    Compose(Box<recordings::compose::Request>),
 }
 
 /// A configuration that makes sense.
@@ -94,12 +98,18 @@ pub enum ConfigError {
     /// Help or version was asked for, or the command line cannot be read: clap's own words, for clap's own stream.
     Clap(clap::Error),
     Mistakes(Vec<Mistake>),
+    /// In the arguments of a subcommand that is not the server.
+    Arguments(Vec<Mistake>),
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Clap(error) => error.fmt(f),
+            ConfigError::Arguments(mistakes) => {
+                let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
             ConfigError::Mistakes(mistakes) => {
                 writeln!(f, "exedra cannot start: its configuration has {}", count(mistakes.len()))?;
                 mistakes.iter().try_for_each(|mistake| writeln!(f, "  {mistake}"))?;
@@ -129,6 +139,10 @@ fn load_with(
     file: &dyn Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Invocation, ConfigError> {
     let matches = settings::command().try_get_matches_from(args).map_err(ConfigError::Clap)?;
+    if let Some(("compose", compose)) = matches.subcommand() {
+        let request = compose::request(compose).map_err(ConfigError::Arguments)?;
+        return Ok(Invocation::Compose(Box::new(request)));
+    }
     let env: BTreeMap<String, String> = env.into_iter().filter(|(name, _)| name.starts_with("EXEDRA_")).collect();
     let mut mistakes = Vec::new();
     let raw = raw::gather(&matches, &env, file, &mut mistakes);

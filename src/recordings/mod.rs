@@ -3,6 +3,7 @@
 //! A room tells what happens to it (`RecordingCommand`); shards hand over packets (`net::tap`); a thread for each recording
 //! writes (`record::session`). What is on the disk is read by [`catalogue`].
 pub mod catalogue;
+pub mod compose;
 
 use crate::engine::Command;
 use crate::ids::{RecordingId, RoomId};
