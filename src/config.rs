@@ -52,7 +52,8 @@ pub struct Config {
     /// Opens `/v1/admin`.
     pub admin: Option<Secret>,
     pub cors: Origins,
-    pub recordings: Option<PathBuf>,
+    /// None: nothing is recorded.
+    pub recordings: Option<recordings::Settings>,
     /// A filter of `tracing_subscriber`, known to be well-formed.
     pub log: String,
     pub drain: Duration,
@@ -176,7 +177,7 @@ impl Check {
         let access = self.access(http);
         let admin = self.admin(&access);
         let cors = self.cors();
-        let recordings = self.one("recordings", directory);
+        let recordings = self.recordings();
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
         let shards = self.one("shards", shards);
@@ -217,6 +218,23 @@ impl Check {
         let outbox = OutboxLimits { messages, bytes: queue_bytes };
         let signal = signal::Limits { frame_bytes, sdp_bytes, sockets, sockets_per_address, connections, outbox };
         Limits { rooms, participants, full_presence, tracks, audio_slots, video_slots, history_bytes, signal }
+    }
+
+    /// How recordings are made and kept. Settings of it without a folder are a mistake: whoever gives them believes that there are some.
+    fn recordings(&mut self) -> Option<recordings::Settings> {
+        let given = self.raw.contains_key("recordings");
+        let root = self.one("recordings", directory);
+        let any = |text: &str| bytes(text, 0..=usize::MAX).map(|n| n as u64);
+        let min_free = self.one("recordings-min-free", any).unwrap_or(1 << 30);
+        let (quota, keep_bytes) = (self.one("recordings-quota", any), self.one("recordings-keep-bytes", any));
+        let keep = self.one("recordings-keep", duration);
+        let queue = self.one("recordings-queue", |t| bytes(t, 1 << 20..=1 << 34)).unwrap_or(64 << 20);
+        for name in ["recordings-quota", "recordings-keep", "recordings-keep-bytes"] {
+            if !given && self.raw.contains_key(name) {
+                self.wrong(name, "has no effect without --recordings DIR");
+            }
+        }
+        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue })
     }
 
     fn access(&mut self, http: Option<SocketAddr>) -> Access {
@@ -389,7 +407,7 @@ fn origin(text: &str) -> Result<Option<Origin>, String> {
     if text == "*" { Ok(None) } else { Origin::try_from(text).map(Some).map_err(|e| e.to_string()) }
 }
 
-/// Files of recordings will go here: it is there, or can be made.
+/// Files of recordings go here: it is there, or can be made.
 fn directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -422,7 +440,7 @@ fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     number.ok_or_else(|| format!("{text:?} is not a number from {} to {}", range.start(), range.end()))
 }
 
-/// A number of bytes: `1000`, `64KiB`, `1MiB`, `1GiB`.
+/// A number of bytes: `1000`, `64KiB`, `1MiB`, `1GiB`, `500GB`.
 fn bytes(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     let (digits, unit) = split_unit(text);
     let factor = match unit {
@@ -430,6 +448,11 @@ fn bytes(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
         "KiB" | "k" | "K" => Some(1 << 10),
         "MiB" | "M" => Some(1 << 20),
         "GiB" | "G" => Some(1 << 30),
+        "TiB" | "T" => Some(1 << 40),
+        "kB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "TB" => Some(1_000_000_000_000),
         _ => None,
     };
     let bytes = digits.parse::<usize>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));

@@ -43,8 +43,13 @@ pub fn all(many: usize) -> Vec<Case> {
         case("seal/1150", BATCH, || Box::new(Seal::new(VIDEO))),
         case("seal/100", BATCH, || Box::new(Seal::new(AUDIO))),
         case("twcc/record and build", BATCH, || Box::new(Twcc::new())),
-        case("receive/1150", RigPlan::video(1).burst, || Box::new(Receive::new(false))),
-        case("receive/by relay", RigPlan::video(1).burst, || Box::new(Receive::new(true))),
+        case("receive/1150", RigPlan::video(1).burst, || Box::new(Receive::new(RigPlan::video(1)))),
+        case("receive/by relay", RigPlan::video(1).burst, || {
+            Box::new(Receive::new(RigPlan { relayed: true, ..RigPlan::video(1) }))
+        }),
+        case("receive/recorded", RigPlan::video(1).burst, || {
+            Box::new(Receive::new(RigPlan { recorded: true, ..RigPlan::video(1) }))
+        }),
         case("nack/answered by rtx", RigPlan::video(1).burst, || Box::new(Nack { rig: rig(1), nack: None })),
     ];
     cases.push(case(&format!("route/{many}"), BATCH, move || Box::new(Route { rig: rig(many), at: 0 })));
@@ -316,15 +321,14 @@ impl Turn for Twcc {
 }
 
 /// What the engine does for a packet before anybody gets it: route, open, parse, store, note. By relay: that, the copy for another
-/// shard, and what this one does with it.
+/// shard, and what this one does with it. Recorded: that, and the copy for the recording.
 struct Receive {
     rig: Rig,
     frame: Vec<Vec<u8>>,
 }
 
 impl Receive {
-    fn new(relayed: bool) -> Self {
-        let plan = RigPlan { relayed, ..RigPlan::video(1) };
+    fn new(plan: RigPlan) -> Self {
         let rig = Rig::new(plan).unwrap_or_else(|error| panic!("a call: {error}"));
         Self { rig, frame: Vec::new() }
     }

@@ -97,6 +97,32 @@ impl ProcessUsage {
     }
 }
 
+/// What each thread of a process has used, and what all did, those that have ended included.
+#[derive(Clone, Debug, Default)]
+pub struct Threads {
+    /// By the thread's id: its name, and nanoseconds.
+    pub each: HashMap<u64, (String, u64)>,
+    /// Nanoseconds.
+    pub all: u64,
+}
+
+impl Threads {
+    /// None if there is no such process, or it is not ours to look at.
+    pub fn read(pid: u32) -> Option<Self> {
+        let folder = format!("/proc/{pid}");
+        let tasks = fs::read_dir(format!("{folder}/task")).ok()?.flatten();
+        let each = tasks.filter_map(|task| {
+            let id = task.file_name().to_str()?.parse().ok()?;
+            let name = fs::read_to_string(task.path().join("comm")).ok()?.trim().to_owned();
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            Some((id, (name, text.split_ascii_whitespace().next()?.parse().ok()?)))
+        });
+        let each = each.collect();
+        let (user, system) = ticks(&format!("{folder}/stat"))?;
+        Some(Self { each, all: (user + system) * (1_000_000_000 / TICKS_A_SECOND) })
+    }
+}
+
 /// Counts the datagrams that the kernel dropped because a socket was full, for some ports.
 #[derive(Debug, Default)]
 pub struct SocketDrops {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "this is where time comes from")]
 mod floor_command;
+mod recording;
 mod run;
 mod server;
 
@@ -11,7 +12,9 @@ use loadtest::report::model::{LoadResult, Thresholds};
 use loadtest::report::output::ReportArgs;
 use loadtest::report::view::View;
 use loadtest::scenario::{Name, Options};
+use recording::RecordPlan;
 use server::{Server, Started};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +44,13 @@ struct Args {
     /// Measure the floor as well, in the same run: what the same packets cost when they are sealed and sent, and nothing else. It takes some ten seconds.
     #[arg(long)]
     floor: bool,
+    /// Record the room in every other stretch of the measuring (10 s each, or a quarter of --duration): what recording costs, and whether viewers
+    /// notice. For a server that is started here.
+    #[arg(long, conflicts_with_all = ["server", "find_limit"])]
+    record: bool,
+    /// --record: where to. Without it into a folder beside this program, which is taken away again.
+    #[arg(long, value_name = "DIR", requires = "record")]
+    record_into: Option<PathBuf>,
     /// Raise the load until packets are lost or late, and say what gave way. Each step gets a server of its own, unless --server is given.
     #[arg(long)]
     find_limit: bool,
@@ -72,14 +82,18 @@ fn main() -> ExitCode {
 fn load(args: &Args, stop: &Arc<AtomicBool>, started: &Started) -> Result<u8, String> {
     let output = args.report.clone().open()?;
     let mut view = View::stderr();
+    let record = args.record.then(|| Tape::new(args)).transpose()?;
+    let plan = record.as_ref().map(|tape| &tape.plan);
+    let recording = plan.map(RecordPlan::arguments).unwrap_or_default();
+    let arguments: Vec<String> = args.server_arg.iter().cloned().chain(recording).collect();
     let mut play = |options: &Options, thresholds: Thresholds| {
         let mut server = match &args.server {
             Some(url) => Server::find(url, args.server_pid)?,
-            None => Server::start(&args.server_arg, started)?,
+            None => Server::start(&arguments, started)?,
         };
         let expected = args.scenario.expected_time(options).as_millis() as u64;
         view.begin(&format!("{}: {}", args.scenario.text(), args.scenario.summary(options)), expected);
-        let result = run::run(args.scenario, options, thresholds, &mut server, stop, &mut |sample| view.update(sample));
+        let result = run::run(args.scenario, options, thresholds, &mut server, plan, stop, &mut |s| view.update(s));
         result.map_err(|error| match server.log() {
             Some(log) => format!("{error} (the server's log: {})", log.display()),
             None => error,
@@ -98,6 +112,34 @@ fn load(args: &Args, stop: &Arc<AtomicBool>, started: &Started) -> Result<u8, St
         }
     }
     output.finish(&result)
+}
+
+/// Where recordings go; what was made for them is taken away in the end.
+struct Tape {
+    plan: RecordPlan,
+    own: bool,
+}
+
+impl Tape {
+    fn new(args: &Args) -> Result<Self, String> {
+        let beside = || std::env::current_exe().map_err(|e| e.to_string());
+        let own = args.record_into.is_none();
+        let folder = match &args.record_into {
+            Some(folder) => folder.clone(),
+            // Not in /tmp, which may be in memory: what is written is to reach a disk.
+            None => beside()?.with_file_name(format!("loadtest-recordings-{}", std::process::id())),
+        };
+        std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        Ok(Self { plan: RecordPlan::new(folder, args.options.room.clone()), own })
+    }
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        if self.own {
+            let _ = std::fs::remove_dir_all(&self.plan.folder);
+        }
+    }
 }
 
 /// Runs one load after the other until the limit is known. The result is that of the highest load that was carried, or of the last.

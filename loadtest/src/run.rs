@@ -1,4 +1,5 @@
 //! One run: clients on their thread, the server's figures once a second, and the result.
+use crate::recording::{RecordPlan, Recorder};
 use crate::server::{Server, State};
 use loadtest::carrier::{self, CarrierConfig, Cohort, Ending, Ports, Report, Second};
 use loadtest::kernel::{MachineCpu, SocketDrops, machine};
@@ -24,6 +25,7 @@ pub fn run(
     options: &Options,
     thresholds: Thresholds,
     server: &mut Server,
+    record: Option<&RecordPlan>,
     stop: &Arc<AtomicBool>,
     see: &mut dyn FnMut(&Sample),
 ) -> Result<LoadResult, String> {
@@ -42,7 +44,9 @@ pub fn run(
         seed: options.seed,
     };
     let thread = carrier::spawn(config).map_err(|e| format!("cannot start a thread: {e}"))?;
-    let mut watch = Watch::new(name, ports, options.duration(name));
+    let duration = options.duration(name);
+    let mut watch = Watch::new(name, ports, duration);
+    watch.recorder = record.map(|plan| Recorder::new(plan.clone(), duration));
     let ending = watch.follow(&receiver, server, see);
     if ending.is_err() {
         stop.store(true, Ordering::Relaxed);
@@ -69,6 +73,7 @@ pub fn run(
         thresholds,
         interrupted: stop.load(Ordering::Relaxed),
         server: watch.figures(server, &idle),
+        recording: watch.recorder.take().map(|recorder| recorder.finish(server)).transpose()?,
         ..LoadResult::default()
     };
     result.generator = watch.generator(&ending);
@@ -101,6 +106,7 @@ struct Watch {
     early: Option<(Instant, u64)>,
     early_after: Duration,
     rss_max: u64,
+    recorder: Option<Recorder>,
 }
 
 impl Watch {
@@ -117,6 +123,7 @@ impl Watch {
             early: None,
             early_after: EARLY.min(duration / 10),
             rss_max: 0,
+            recorder: None,
         }
     }
 
@@ -136,7 +143,7 @@ impl Watch {
                 Ok(Report::Phase(Phase::Settling)) => self.end = Some(server.state()),
                 Ok(Report::Phase(Phase::Joining)) => {}
                 Ok(Report::Second(second)) => {
-                    let sample = self.sample(&second, server);
+                    let sample = self.sample(&second, server)?;
                     see(&sample);
                     self.samples.push(sample);
                     if !server.is_alive() {
@@ -149,7 +156,7 @@ impl Watch {
         }
     }
 
-    fn sample(&mut self, second: &Second, server: &mut Server) -> Sample {
+    fn sample(&mut self, second: &Second, server: &mut Server) -> Result<Sample, String> {
         let drops = self.ports.lock().map_or(0, |ports| self.drops.update(&ports));
         let now = MachineCpu::now();
         let machine = now.since(&self.machine);
@@ -164,8 +171,11 @@ impl Watch {
                 *rss = state.rss_bytes();
             }
         }
+        if let (Some(recorder), Some((_, state))) = (&mut self.recorder, &state) {
+            recorder.note(second, &machine, state, server)?;
+        }
         let media = &second.media;
-        Sample {
+        Ok(Sample {
             at_ms: self.began.elapsed().as_millis() as u64,
             interval_ms: second.interval.as_millis() as u64,
             phase: second.phase,
@@ -189,7 +199,7 @@ impl Watch {
                 unsent: second.unsent,
             },
             machine,
-        }
+        })
     }
 
     fn figures(&self, server: &Server, idle: &State) -> Option<loadtest::report::model::ServerFigures> {

@@ -1,6 +1,6 @@
 //! The server under load: one that runs, or one that is started for it; what it spends, and what it tells of itself.
 use loadtest::carrier::HttpAddress;
-use loadtest::kernel::{ProcessUsage, SocketDrops};
+use loadtest::kernel::{ProcessUsage, SocketDrops, Threads};
 use loadtest::report::model::{CpuTime, Memory, ServerFigures, ServerSample};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -185,16 +185,36 @@ impl Server {
         Some((sample, now))
     }
 
+    /// What the threads of its process have used.
+    pub fn threads(&self) -> Option<Threads> {
+        self.pid.and_then(Threads::read)
+    }
+
+    /// Asks as an operator: the status and the body of the answer.
+    pub fn administer(&self, method: &str, path: &str, token: &str) -> Result<(u16, String), String> {
+        let answer = self.exchange(method, path, &format!("Authorization: Bearer {token}\r\nContent-Length: 0\r\n"));
+        let (head, body) = answer.ok_or_else(|| format!("{method} {path}: no answer"))?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.ok_or_else(|| format!("{method} {path}: {head}"))?, body))
+    }
+
     /// The body of a 200.
     fn fetch(&self, path: &str) -> Option<String> {
+        let (head, body) = self.exchange("GET", path, "")?;
+        head.lines().next()?.contains(" 200 ").then_some(body)
+    }
+
+    /// The head and the body of an answer.
+    fn exchange(&self, method: &str, path: &str, headers: &str) -> Option<(String, String)> {
         let mut stream = TcpStream::connect_timeout(&self.address.address, ANSWER).ok()?;
         stream.set_read_timeout(Some(ANSWER)).ok()?;
         let HttpAddress { authority, path: prefix, .. } = &self.address;
-        write!(stream, "GET {prefix}{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").ok()?;
+        let head = format!("{method} {prefix}{path} HTTP/1.1\r\nHost: {authority}\r\n{headers}");
+        write!(stream, "{head}Connection: close\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
+        Some((head.to_owned(), body.to_owned()))
     }
 }
 
@@ -226,6 +246,11 @@ impl State {
 
     pub fn rss_bytes(&self) -> u64 {
         self.process.as_ref().map_or(0, |p| p.rss_bytes)
+    }
+
+    /// A counter by now, shards together.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.metrics.value(name) as u64
     }
 
     pub fn descriptors(&self) -> u64 {

@@ -27,6 +27,7 @@ use Shape::{Many, One, Switch};
 const NETWORK: &str = "Network";
 const ACCESS: &str = "Who may come in";
 const OPERATION: &str = "Operation";
+const RECORDINGS: &str = "Recordings";
 const LIMITS: &str = "Limits";
 
 const fn row(
@@ -103,11 +104,47 @@ pub(super) const SETTINGS: &[Setting] = &[
          origin is no danger where tokens are asked for",
     ),
     row(
-        OPERATION,
+        RECORDINGS,
         "recordings",
         One("DIR"),
         "none",
-        "Where recordings will be kept. Checked now and used by a later version: this one records nothing yet",
+        "Where recordings are kept: a folder for each. It is made, readable by this user alone, if it is not there. Without it nothing is \
+         recorded",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-min-free",
+        One("BYTES"),
+        "1GiB",
+        "What recordings leave free on their disk: they end, and none begins, when there is less. Calls go on",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-quota",
+        One("BYTES"),
+        "none",
+        "What all recordings together may take (500GB): they end, and none begins, when it is more. Nothing is deleted for it",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-keep",
+        One("TIME"),
+        "none",
+        "How long recordings are kept (30d). Those that ended longer ago are DELETED",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-keep-bytes",
+        One("BYTES"),
+        "none",
+        "How much of recordings is kept (400GB). When all take more, the oldest are DELETED",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-queue",
+        One("BYTES"),
+        "64MiB",
+        "Media that may wait for each recording while the disk is slow. What finds no room is missing in its files, and told as a gap",
     ),
     row(
         OPERATION,

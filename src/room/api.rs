@@ -90,13 +90,17 @@ pub enum HttpRequest {
     Delete { kind: HttpKind, resource: String },
     /// An operator looks.
     Inspect(Inspect),
+    /// An operator has the room recorded, or no longer: then for all who wanted it. Shown is `messages::Recording`.
+    Record(super::messages::Record),
 }
 
 /// What an operator wants to see.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Inspect {
     /// `messages::RoomReport`
     Room,
+    /// `messages::Recording`
+    Recording,
     /// `messages::Decisions` of a participant: by id, identity or name.
     Decisions { participant: String },
 }
@@ -130,7 +134,8 @@ pub enum Output {
     Empty,
 }
 
-/// What a recording is told, in this order: `Start`, then whatever happens, then `Stop`.
+/// What a recording is told, in this order: `Start`, then whatever happens, then `Stop`. Nothing follows once it was refused, or
+/// ended by itself.
 #[derive(Debug)]
 pub enum RecordingCommand {
     /// Answered by `Started` or `Refused`. What follows need not wait for that.

@@ -20,6 +20,7 @@ impl Room {
             }
             HttpRequest::Delete { kind, resource } => self.delete(kind, &resource).map(Some),
             HttpRequest::Inspect(what) => self.inspect(at, http, &what),
+            HttpRequest::Record(data) => self.record_for_operator(at, http, data),
         };
         if let Some(response) = response.unwrap_or_else(|error| Some(HttpResponse::Failed(error))) {
             self.out.push_back(Output::Http { http, response });

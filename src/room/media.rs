@@ -2,7 +2,7 @@
 use super::messages::{Event, LeftWhy, Pc, Source};
 use super::participant::Origin;
 use super::timers::Timer;
-use super::{At, Room};
+use super::{At, RecordingStop, Room};
 use crate::engine::api::{self as engine, PeerFailure, SlotReport};
 use crate::ids::{Mid, ParticipantId, PeerId, Rid, TrackId};
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Room {
             engine::Event::Speakers { speakers, .. } => self.heard_speakers(at, &speakers),
             engine::Event::Stats { peer, token, stats, .. } => self.stats_came(peer, token, *stats),
             engine::Event::Explained { peer, token, log, .. } => self.explained(peer, token, *log),
-            engine::Event::RoomFailed { .. } => self.dissolve("media failed", None, 4500),
+            engine::Event::RoomFailed { .. } => self.dissolve("media failed", None, 4500, RecordingStop::RoomEnded),
         }
     }
 
@@ -130,6 +130,7 @@ impl Room {
 
     pub(super) fn tell_levels(&mut self) {
         let event = Event::Speakers(self.speakers.tell().to_vec());
+        self.record_speakers();
         self.tell_those(&event, |p| p.grants.subscribe);
     }
 

@@ -1,5 +1,5 @@
 //! Coming, coming back, and going.
-use super::api::{Claims, Grants, Output, SocketId, Text};
+use super::api::{Claims, Grants, Output, RecordingStop, SocketId, Text};
 use super::messages::{
     self as msg, ApiError, Bye, ByeAction, Connection, ErrorCode, Event, Heartbeat, Hello, LeftWhy, ParticipantLeft,
     Pc, Revs, Snapshot, Welcome, You,
@@ -191,6 +191,7 @@ impl Room {
             speakers: if participant.grants.subscribe { self.speakers.told().to_vec() } else { Vec::new() },
             quality: self.listed(participant.id).filter_map(|p| p.health.told(p.id)).collect(),
             messages: self.retained.values().cloned().collect(),
+            recording: self.recording_that_runs(),
         }
     }
 
@@ -251,6 +252,7 @@ impl Room {
             self.unwatch(track, id);
         }
         self.forget(&participant);
+        self.stale.recording = true;
         self.stale.reranked |= self.speakers.order().contains(&id);
         if self.speakers.leave(id) {
             self.tell_levels();
@@ -288,7 +290,8 @@ impl Room {
     }
 
     /// The server goes away, or its media engine has failed.
-    pub(super) fn dissolve(&mut self, reason: &'static str, url: Option<&str>, code: u16) {
+    pub(super) fn dissolve(&mut self, reason: &'static str, url: Option<&str>, code: u16, stop: RecordingStop) {
+        self.end_recording(stop, None);
         for (id, participant) in std::mem::take(&mut self.participants) {
             let text = EventText::new(&Event::Bye(Bye {
                 action: ByeAction::Rejoin,

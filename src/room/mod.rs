@@ -17,6 +17,7 @@ mod participant;
 mod presence;
 mod quality;
 mod queries;
+mod recording;
 mod requests;
 mod session;
 pub mod shards;
@@ -42,6 +43,7 @@ use participant::{Participant, Track};
 use presence::Presence;
 use quality::Checkup;
 use rand::rngs::StdRng;
+use recording::Recorder;
 use rustc_hash::FxHashMap;
 use session::{EventText, History};
 use slots::Ranking;
@@ -66,6 +68,7 @@ pub struct Room {
     speakers: Speakers,
     presence: Presence,
     checkup: Checkup,
+    recorder: Recorder,
     /// What many were told, for those who come back.
     history: History,
     index: Index,
@@ -99,6 +102,8 @@ struct Stale {
     watched: BTreeSet<TrackId>,
     /// What somebody was told of a track may no longer be true.
     states: BTreeSet<(ParticipantId, TrackId)>,
+    /// Who is here, or what is published: the recording may have to know.
+    recording: bool,
 }
 
 /// The time of an input: the monotonic clock for deadlines, Unix milliseconds for what people read.
@@ -127,6 +132,7 @@ impl Room {
             participants: None,
         };
         let history = History::new(&settings.limits);
+        let recorder = Recorder::new(settings.record_rooms.iter().any(|pattern| pattern.matches(name)));
         Self {
             id,
             about,
@@ -139,6 +145,7 @@ impl Room {
             speakers: Speakers::default(),
             presence: Presence::default(),
             checkup: Checkup::default(),
+            recorder,
             history,
             index: Index::default(),
             queries: FxHashMap::default(),
@@ -159,8 +166,8 @@ impl Room {
             Input::SocketClosed { socket } => self.socket_closed(at, socket),
             Input::Http { http, request } => self.http(at, http, request),
             Input::Engine(event) => self.engine_event(at, event),
-            Input::Recording(..) => {}
-            Input::Drain { url } => self.dissolve("draining", url.as_deref(), 1001),
+            Input::Recording(id, event) => self.recording_event(at, id, event),
+            Input::Drain { url } => self.dissolve("draining", url.as_deref(), 1001, RecordingStop::Shutdown),
         }
         self.settle(at);
         if self.participants.is_empty() {
@@ -181,6 +188,7 @@ impl Room {
                 Timer::States(participant) => self.states_due(participant),
                 Timer::Speakers => self.speakers_due(at),
                 Timer::Levels => self.review_levels(at),
+                Timer::Recording => self.recording_due(at),
                 // Whoever settles looks.
                 Timer::Count | Timer::Quality => {}
             }
@@ -208,6 +216,9 @@ impl Room {
 
     /// Nobody is here any more. Should somebody come before the room is dropped, it begins anew.
     fn emptied(&mut self) {
+        self.end_recording(RecordingStop::RoomEnded, None);
+        self.recorder.begin_anew();
+        self.timers.disarm(Timer::Recording);
         self.retained.clear();
         self.forget_presence();
         self.out.push_back(Output::Empty);
@@ -229,6 +240,7 @@ impl Room {
     /// Tells many: the text is made once and kept once.
     fn tell_those(&mut self, event: &Event, who: impl Fn(&Participant) -> bool) {
         let text = EventText::new(event);
+        self.record_event(event, &text);
         let place = self.history.push(text.clone());
         for participant in self.participants.values_mut().filter(|p| who(p)) {
             if let Some(session) = participant.session_mut() {

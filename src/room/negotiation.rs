@@ -229,7 +229,7 @@ impl Room {
         self.command(Command::Publish { track: track.id, peer, mid, kind: track.kind });
         self.stale.watched.insert(track.id);
         self.tracks.insert(track.id, track);
-        self.stale.reranked = true;
+        (self.stale.reranked, self.stale.recording) = (true, true);
         self.notice(id);
         self.tell_all(&Event::TrackPublished(event));
         Some(answer)
@@ -253,6 +253,7 @@ impl Room {
             if muted {
                 self.command(Command::SetMuted { track: id, muted });
             }
+            self.record_again(id);
             self.bind_watchers(id);
         }
         self.stale.watched.insert(id);
@@ -277,7 +278,7 @@ impl Room {
         self.timers.disarm(Timer::Unwatched(id));
         self.timers.disarm(Timer::Waking(id));
         self.command(Command::Unpublish { track: id });
-        self.stale.reranked = true;
+        (self.stale.reranked, self.stale.recording) = (true, true);
         for participant in self.participants.values_mut() {
             participant.subscriber.states.remove(&id);
         }

@@ -94,12 +94,14 @@ impl Room {
         if participant.grants.moderate || !self.presence.large {
             self.notice(id);
         }
+        self.recording_joined(id);
     }
 
     /// Somebody does what all are told of: they have to know who that is.
     pub(super) fn notice(&mut self, id: ParticipantId) {
         let Some(before) = self.participants.get(&id).map(|p| p.standing) else { return };
         self.stand(id);
+        self.stale.recording |= before == Standing::Unlisted;
         if before == Standing::Unlisted
             && let Some(joined) = self.participants.get(&id).map(Participant::message)
         {

@@ -64,6 +64,7 @@ impl Room {
     pub(super) fn inspect(&mut self, at: At, http: HttpId, what: &Inspect) -> Result<Option<HttpResponse>, ApiError> {
         let name = match what {
             Inspect::Room => return shown(&self.report()).map(Some),
+            Inspect::Recording => return shown(&self.recording_that_runs().unwrap_or_default()).map(Some),
             Inspect::Decisions { participant } => participant,
         };
         let missing = |what: &str| ApiError::new(ErrorCode::NotFound, what);
@@ -172,7 +173,7 @@ impl Query {
     }
 }
 
-fn shown<T: Serialize>(report: &T) -> Result<HttpResponse, ApiError> {
+pub(super) fn shown<T: Serialize>(report: &T) -> Result<HttpResponse, ApiError> {
     let json = serde_json::to_string(report);
     json.map(HttpResponse::Shown).map_err(|e| ApiError::new(ErrorCode::Internal, e.to_string()))
 }

@@ -1,8 +1,8 @@
 //! Requests of a session: each is answered once, whatever it says.
 use super::api::{Output, SocketId, Text};
 use super::messages::{
-    self as msg, ApiError, ErrorCode, Event, LeftWhy, Message, Moderate, Nothing, Record, Request, Said, Say, Set,
-    SetTrack, View,
+    self as msg, ApiError, ErrorCode, Event, LeftWhy, Message, Moderate, Nothing, Request, Said, Say, Set, SetTrack,
+    View,
 };
 use super::participant::Participant;
 use super::session::{Known, Verdict};
@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
-/// Entries of `view.tracks`, and of `say.to`.
-const ENTRIES: usize = 1024;
+/// Entries of `view.tracks`, of `say.to`, and of `record.tracks`.
+pub(super) const ENTRIES: usize = 1024;
 /// Bytes of a topic.
 const TOPIC: usize = 64;
 
@@ -110,7 +110,7 @@ impl Room {
             "stats" => self.stats(at, id, request.id),
             "leave" => done(),
             "moderate" => self.refuse(id, msg::parse::<Moderate>(data).map(drop), |g| g.moderate, "moderate"),
-            "record" => self.refuse(id, msg::parse::<Record>(data).map(drop), |g| g.record, "record"),
+            "record" => self.record(at, id, request.id, msg::parse(data)?),
             "hello" => Err(ApiError::new(ErrorCode::Conflict, "this socket has said hello already")),
             other => {
                 let shown: String = other.chars().take(64).collect();
@@ -143,6 +143,7 @@ impl Room {
         if std::mem::replace(&mut track.muted, data.muted) != data.muted {
             let (track, event) = (track.id, Event::TrackUpdated(track.message()));
             self.command(Command::SetMuted { track, muted: data.muted });
+            self.record_muted(track, data.muted);
             self.tell_all(&event);
             self.review_watchers(track);
         }

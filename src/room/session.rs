@@ -112,6 +112,11 @@ impl EventText {
         Self(text.strip_prefix('{').unwrap_or(&text).into())
     }
 
+    /// The event's `data`, of an event of that type.
+    pub fn data(&self, kind: &str) -> Option<&str> {
+        self.0.strip_prefix(r#""type":""#)?.strip_prefix(kind)?.strip_prefix(r#"","data":"#)?.strip_suffix('}')
+    }
+
     pub fn numbered(&self, seq: u64) -> Text {
         Text::numbered(seq, self.0.clone())
     }

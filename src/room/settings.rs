@@ -24,6 +24,8 @@ pub struct RoomSettings {
     pub fingerprint: Fingerprint,
     /// Where media can be sent to us, the preferred first.
     pub candidates: Vec<SocketAddr>,
+    /// Rooms that are recorded as soon as anybody publishes.
+    pub record_rooms: Vec<RoomPattern>,
     /// What SDP may contain. Its slots are those of `limits`, whatever is set here.
     pub sdp: SdpLimits,
 }
@@ -39,6 +41,7 @@ impl RoomSettings {
             ice_servers: Vec::new(),
             fingerprint,
             candidates,
+            record_rooms: Vec::new(),
             sdp: SdpLimits::default(),
         }
     }
@@ -46,6 +49,29 @@ impl RoomSettings {
     pub(super) fn sdp_limits(&self) -> SdpLimits {
         let RoomLimits { audio_slots, video_slots, .. } = self.limits;
         SdpLimits { audio_slots, video_slots, ..self.sdp.clone() }
+    }
+}
+
+/// Names of rooms: `*` stands for any characters, also for none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomPattern(String);
+
+impl RoomPattern {
+    pub fn new(pattern: &str) -> Self {
+        Self(pattern.to_owned())
+    }
+
+    pub fn matches(&self, name: &str) -> bool {
+        let Some((first, rest)) = self.0.split_once('*') else { return self.0 == name };
+        let Some(name) = name.strip_prefix(first) else { return false };
+        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let Some(mut name) = name.strip_suffix(last) else { return false };
+        // The first place that fits leaves the most for those that follow.
+        for part in middle.split('*') {
+            let Some((_, after)) = name.split_once(part) else { return false };
+            name = after;
+        }
+        true
     }
 }
 
@@ -135,5 +161,35 @@ impl IdSource {
     }
     pub(super) fn recording(&self) -> RecordingId {
         RecordingId(self.recordings.fetch_add(1, Relaxed) + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_whole_names() {
+        let cases = [
+            ("demo", "demo", true),
+            ("demo", "demo2", false),
+            ("class-*", "class-4b", true),
+            ("class-*", "class-", true),
+            ("class-*", "my class-4b", false),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("*-rec", "a-rec", true),
+            ("*-rec", "a-rec2", false),
+            ("a*b*c", "a-b-c", true),
+            ("a*b*c", "abbc", true),
+            ("a*b*c", "ac", false),
+            ("a*a", "a", false),
+            ("a**b", "ab", true),
+            ("é*", "école", true),
+            ("*é*", "lycée 4", true),
+        ];
+        for (pattern, name, matches) in cases {
+            assert_eq!(RoomPattern::new(pattern).matches(name), matches, "{pattern} {name}");
+        }
     }
 }

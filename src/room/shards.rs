@@ -257,6 +257,7 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::RecordingId;
     use crate::peer::config::{DtlsConfig, DtlsRole, IceConfig, IceCredentials};
     use proptest::prelude::*;
 
@@ -301,6 +302,8 @@ mod tests {
             Command::Relay { track, to, on } => format!("relay {track} to {to} {on}"),
             Command::Stats { .. } => "stats".into(),
             Command::Explain { .. } => "explain".into(),
+            Command::Record { track, to } => format!("record {track} {}", to.is_some()),
+            Command::Keyframe { track, .. } => format!("keyframe {track}"),
         }
     }
 
@@ -336,6 +339,18 @@ mod tests {
         let gone = route(&mut router, Command::RemovePeer { peer: PeerId(0) });
         assert_eq!(gone, [(0, "unpublish t1"), (1, "unpublish t1"), (0, "remove c0")].map(|(s, t)| (s, t.to_owned())));
         assert_eq!(route(&mut router, bind(9, 0, None)), [(1, "bind c9 -".into())], "nothing is left of it");
+    }
+
+    #[test]
+    fn a_track_is_recorded_where_its_publisher_is() {
+        let mut router = Router::new(ROOM, ShardId(0), 2);
+        (0..16).for_each(|n| drop(route(&mut router, add(n))));
+        route(&mut router, publish(1, 9));
+        let record = |to| Command::Record { track: TrackId(1), to };
+        assert_eq!(route(&mut router, record(Some(RecordingId(1)))), [(1, "record t1 true".into())]);
+        assert_eq!(route(&mut router, record(None)), [(1, "record t1 false".into())]);
+        route(&mut router, Command::RemovePeer { peer: PeerId(9) });
+        assert_eq!(route(&mut router, record(None)), [], "it is forgotten");
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl Room {
         for id in std::mem::take(&mut self.stale.subscribers) {
             self.reconcile(id);
         }
+        self.review_recording(at);
         for (id, track) in std::mem::take(&mut self.stale.states) {
             self.tell_state(at, id, track);
         }
@@ -250,7 +251,8 @@ impl Room {
 
     /// What is of use of a track may have changed: has its publisher send more at once, and less after a while.
     fn review_layers(&mut self, at: At, id: TrackId) {
-        self.ask_publisher(at, id, |track| track.demand.review(at.now, !track.watchers.is_empty()));
+        let recorded = self.recorder.has(id);
+        self.ask_publisher(at, id, |track| track.demand.review(at.now, recorded || !track.watchers.is_empty()));
     }
 
     /// Tells a publisher what is asked of it from now on, if `change` says that it is something else.

@@ -26,6 +26,8 @@ pub(super) enum Timer {
     Count,
     /// How well connections do may be told again.
     Quality,
+    /// A recording should have begun, or one that failed is tried again.
+    Recording,
 }
 
 /// At most one deadline for each timer.

@@ -5,7 +5,7 @@ use super::hub::{Entry, Hub, Inbox, Letter, Machine, Stop, going_away};
 use super::outbox::Outbox;
 use crate::engine::{Command, Event};
 use crate::ids::ShardId;
-use crate::room::api::{HttpId, HttpRequest, HttpResponse, Input, Output, SocketId};
+use crate::room::api::{HttpId, HttpRequest, HttpResponse, Input, Output, RecordingStop, SocketId};
 use crate::room::shards::Router;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -236,6 +236,12 @@ impl Driver {
             Ended::Empty | Ended::Drained | Ended::Shutdown => (GOING_AWAY, "the server goes away"),
             Ended::Panicked | Ended::Overrun | Ended::EngineGone => (INTERNAL, "something went wrong in this room"),
         };
+        // The room stops its recording itself, if it has the time.
+        let stop = match ended {
+            Ended::Empty | Ended::Panicked => RecordingStop::RoomEnded,
+            Ended::Drained | Ended::Shutdown | Ended::Overrun | Ended::EngineGone => RecordingStop::Shutdown,
+        };
+        self.hub.recordings().forget_room(self.entry.id, stop);
         let metrics = self.hub.metrics();
         match ended {
             Ended::Empty | Ended::Drained | Ended::Shutdown => tracing::debug!(?ended, "closed"),

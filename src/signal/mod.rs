@@ -201,7 +201,7 @@ async fn readyz(State(signal): State<Signal>) -> Response {
 async fn prometheus(State(signal): State<Signal>) -> Response {
     let (rooms, participants) = signal.hub.population();
     let shards: Vec<&ShardMetrics> = signal.shards.iter().map(AsRef::as_ref).collect();
-    let text = metrics::render(signal.metrics(), &shards, rooms, participants);
+    let text = metrics::render(signal.metrics(), signal.hub.recordings().metrics(), &shards, rooms, participants);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

@@ -94,6 +94,7 @@ impl Puppet {
                 self.resources -= 1;
                 HttpResponse::Done
             }
+            HttpRequest::Record(data) => HttpResponse::Shown(json!({"asked": format!("{data:?}")}).to_string()),
             HttpRequest::Inspect(what) => HttpResponse::Shown(json!({"asked": format!("{what:?}")}).to_string()),
         }
     }
@@ -107,7 +108,7 @@ impl Machine for Puppet {
                 self.answer(socket, id, json!({"name": claims.name}));
             }
             Input::Request { socket, request } => self.request(socket, request.id, &request.kind, request.data),
-            Input::Pong { .. } => {}
+            Input::Pong { .. } | Input::Recording(..) => {}
             Input::SocketClosed { socket } => self.gone(socket),
             Input::Http { http, request } => {
                 let response = self.http(request);

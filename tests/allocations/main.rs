@@ -210,6 +210,26 @@ fn a_relay() {
     bench.assert_none();
 }
 
+/// What is recorded is copied into batches, which come back empty.
+#[test]
+fn a_recording() {
+    let mut bench = Bench::new(RigPlan { recorded: true, ..RigPlan::video(50) });
+    bench.watch("a video frame, recorded", video);
+    let recorded = bench.rig.metrics.recorded.value();
+    assert!(recorded >= 6 * (WARM + TURNS) as u64, "{recorded} packets were handed over");
+    bench.watch("a packet of audio, recorded", |rig| {
+        let packet = rig.publisher.audio_packet();
+        from_publisher(rig, [packet])
+    });
+    bench.watch("a frame in disorder, recorded", |rig| {
+        let mut frame = video(rig);
+        frame.reverse();
+        frame
+    });
+    bench.watch_timers("batches for a recording", Duration::from_millis(25), |rig| rig.publisher.video_frame(false));
+    bench.assert_none();
+}
+
 /// Every cipher that may be negotiated, both ways.
 #[test]
 fn srtp_of_every_profile() {

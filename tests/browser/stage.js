@@ -1,5 +1,7 @@
 // What a browser test works with: a fresh server, pages that join its rooms, and a record of everything when it fails.
-import { mkdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { launch, openPage } from './browsers.js';
@@ -26,15 +28,16 @@ export function browser(name) {
  * A test with a server of its own.
  * @param {string} name
  * @param {{ timeout?: number, args?: string[], env?: Record<string, string>, network?: { seed?: number, up?: object, down?: object },
- *   shaped?: { kbps: number, queueMs?: number } }} options
- *   `network` puts a relay between the browsers and the server; `shaped` makes a browser behind a slow line, which guests of kind `shaped` use
+ *   shaped?: { kbps: number, queueMs?: number }, recordings?: boolean }} options
+ *   `network` puts a relay between the browsers and the server; `shaped` makes a browser behind a slow line, which guests of kind `shaped` use;
+ *   `recordings` gives the server a folder for them, `stage.recordings`
  * @param {(stage: Stage) => Promise<void>} run
  */
-export function scenario(name, { timeout = 60_000, args, env, network, shaped } = {}, run) {
+export function scenario(name, { timeout = 60_000, args, env, network, shaped, recordings } = {}, run) {
   test(name, { timeout: timeout + 15_000 }, async () => {
     const stage = new Stage(name);
     try {
-      await stage.start({ args, env, network, shaped });
+      await stage.start({ args, env, network, shaped, recordings });
       await within(timeout, name, run(stage));
     } catch (error) {
       await stage.keepEvidence(error);
@@ -64,7 +67,11 @@ export class Stage {
     this.#name = name.replace(/[^\w]+/g, '-').slice(0, 80);
   }
 
-  async start({ args, env, network, shaped }) {
+  async start({ args = [], env, network, shaped, recordings }) {
+    if (recordings) {
+      this.recordings = await mkdtemp(join(tmpdir(), 'exedra-recordings-'));
+      args = [...args, '--recordings', this.recordings];
+    }
     /** The slow line: `set({ kbps })` changes it. */
     this.path = shaped && (await ShapedPath.open(shaped));
     const open = Boolean(shaped);
@@ -140,6 +147,7 @@ export class Stage {
     const metrics = await this.server?.metrics().catch(() => null);
     const text = [`${error?.stack}`, ...pages, '--- server', this.server?.log() ?? 'not started', '--- metrics', JSON.stringify(metrics, null, 1)];
     await writeFile(`${path}.log`, text.join('\n'));
+    if (this.recordings) await cp(this.recordings, `${path}-recordings`, { recursive: true, force: true });
     console.log(`see artifacts/browser/${this.#name}.log`);
   }
 
@@ -156,6 +164,7 @@ export class Stage {
     this.udp?.close();
     this.tcp?.close();
     await this.path?.close();
+    if (this.recordings) await rm(this.recordings, { recursive: true, force: true });
   }
 }
 

@@ -5,6 +5,7 @@
 mod crash;
 mod ffmpeg;
 mod publisher;
+mod server;
 
 use exedra::record::heal::{Healed, heal};
 use exedra::record::webm::{TrackCodec, extension};

@@ -3,6 +3,7 @@
 //! `SIM_SEED=7 cargo test --test sim NAME` runs one with another seed.
 mod heap;
 mod network;
+mod tape;
 mod world;
 
 mod calls;
@@ -16,5 +17,6 @@ mod liars;
 mod lies;
 mod losses;
 mod paths;
+mod recording;
 mod switching;
 mod wrap;

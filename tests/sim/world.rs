@@ -2,9 +2,10 @@
 //! the negotiation is the real one.
 use crate::heap;
 use crate::network::{Conditions, Link};
+use crate::tape::{RECORDING, Tape};
 use exedra::engine::relay::RelayBatch;
-use exedra::engine::{Engine, Event, Path, Sink, Transmit};
-use exedra::ids::{RoomId, ShardId};
+use exedra::engine::{Command, Engine, Event, Path, Sink, Transmit};
+use exedra::ids::{RecordingId, RoomId, ShardId};
 use exedra::metrics::{DropReason, ShardMetrics};
 use exedra::peer::LocalIdentity;
 use exedra::room::shards::Router;
@@ -81,6 +82,8 @@ pub struct Sim {
     turn: Turn,
     /// What each turn of the engine was, while it is not `None`.
     pub turns: Option<Vec<Turn>>,
+    /// The recording, once something is recorded.
+    pub tape: Option<Tape>,
 }
 
 /// A batch of datagrams that the engine got, and what it did with them.
@@ -219,6 +222,7 @@ impl Sim {
             delivered: 0,
             turn: Turn::default(),
             turns: None,
+            tape: None,
         }
     }
 
@@ -530,10 +534,7 @@ impl Sim {
             match output {
                 Output::Engine(command) => {
                     commands = true;
-                    let (engines, now) = (&mut self.engines, self.now);
-                    self.router.route(command, |shard, command| {
-                        engines[usize::from(shard.0)].handle_command(now, command);
-                    });
+                    self.route(command);
                 }
                 Output::Send { socket, text } => {
                     let text = text.to_string().into();
@@ -548,10 +549,26 @@ impl Sim {
         }
     }
 
+    fn route(&mut self, command: Command) {
+        let (engines, now) = (&mut self.engines, self.now);
+        self.router.route(command, |shard, command| engines[usize::from(shard.0)].handle_command(now, command));
+    }
+
+    /// A command that is not the room's.
+    pub fn command(&mut self, command: Command) {
+        self.route(command);
+        self.after_engines();
+    }
+
     /// What the engines have to send, to each other first, and to say.
     fn after_engines(&mut self) {
-        let mut out =
-            Outgoing { datagrams: Vec::new(), relays: VecDeque::new(), spare: std::mem::take(&mut self.spare) };
+        let mut out = Outgoing {
+            datagrams: Vec::new(),
+            relays: VecDeque::new(),
+            records: Vec::new(),
+            refuse: self.tape.as_ref().map_or(0, |tape| tape.refuse),
+            spare: std::mem::take(&mut self.spare),
+        };
         let before = heap::count();
         for engine in &mut self.engines {
             engine.flush(self.now, &mut out);
@@ -567,6 +584,10 @@ impl Sim {
         }
         self.turn.allocations += heap::count() - before;
         self.spare = out.spare;
+        if let Some(tape) = &mut self.tape {
+            tape.refuse = out.refuse;
+        }
+        self.after_records(out.records);
         let out = out.datagrams;
         let media = out.iter().filter(|(_, bytes)| classify(bytes) == Datagram::Rtp).count();
         self.turn.control |= media < out.len();
@@ -590,6 +611,19 @@ impl Sim {
         }
         for event in events {
             self.input(Input::Engine(event));
+        }
+    }
+
+    #[expect(clippy::vec_box, reason = "a batch changes hands as a box")]
+    fn after_records(&mut self, records: Vec<Box<RelayBatch>>) {
+        let Some(tape) = &mut self.tape else { return assert!(records.is_empty(), "nothing is recorded") };
+        for mut batch in records {
+            tape.take(self.now, &batch);
+            batch.clear();
+            self.spare.push(batch);
+        }
+        for command in tape.poll(self.now) {
+            self.command(command);
         }
     }
 
@@ -768,6 +802,10 @@ struct Outgoing {
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
     relays: VecDeque<(ShardId, Box<RelayBatch>)>,
     #[expect(clippy::vec_box, reason = "a batch changes hands as a box")]
+    records: Vec<Box<RelayBatch>>,
+    /// Batches that the recording has no room for.
+    refuse: usize,
+    #[expect(clippy::vec_box, reason = "a batch changes hands as a box")]
     spare: Vec<Box<RelayBatch>>,
 }
 
@@ -782,6 +820,19 @@ impl Sink for Outgoing {
             let mut empty = self.spare.pop().unwrap_or_default();
             empty.from = batch.from;
             self.relays.push_back((to, std::mem::replace(batch, empty)));
+        });
+        true
+    }
+    fn record(&mut self, to: RecordingId, batch: &mut Box<RelayBatch>) -> bool {
+        assert_eq!(to, RECORDING);
+        if self.refuse > 0 {
+            self.refuse -= 1;
+            return false;
+        }
+        heap::uncounted(|| {
+            let mut empty = self.spare.pop().unwrap_or_default();
+            empty.from = batch.from;
+            self.records.push(std::mem::replace(batch, empty));
         });
         true
     }

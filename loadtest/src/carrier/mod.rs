@@ -109,6 +109,8 @@ pub struct Second {
     /// Packets, losses and repairs of all slots.
     pub media: Media,
     pub latency: Quantiles,
+    /// What `latency` sums up.
+    pub latencies: Histogram,
     pub first_packet: Quantiles,
     pub cpu_share: f64,
     pub loop_lag_max_us: u64,
@@ -485,6 +487,7 @@ impl Carrier {
             packets_sent: sent.packets.saturating_sub(self.second.sent),
             media: totals::difference(&media, &self.second.sums),
             latency: self.second.latency.quantiles(),
+            latencies: self.second.latency.clone(),
             first_packet: stage.shared.first_packets.quantiles(),
             cpu_share,
             loop_lag_max_us: std::mem::take(&mut self.lag_max_us),

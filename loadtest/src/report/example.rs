@@ -43,6 +43,7 @@ pub fn classroom() -> LoadResult {
             receive_buffer_bytes: 4 << 20,
             ..Default::default()
         },
+        recording: None,
         interrupted: false,
         limit: None,
         verdict: Verdict { outcome: Outcome::Clean, reasons: Vec::new() },

@@ -26,6 +26,8 @@ pub struct LoadResult {
     pub totals: Totals,
     /// None for a server of which nothing but its media is known.
     pub server: Option<ServerFigures>,
+    /// `--record`: what it costs to record the room.
+    pub recording: Option<Recording>,
     pub generator: GeneratorFigures,
     /// It was stopped (Ctrl-C) before its end.
     pub interrupted: bool,
@@ -279,6 +281,62 @@ pub struct Memory {
     pub descriptors_before: u64,
     pub descriptors_end: u64,
     pub peers: u64,
+}
+
+/// `--record`: the room was recorded in every other stretch of the measuring, so that the same call is seen with a recording and without.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Recording {
+    /// How long a stretch was, its first second included, of which nothing is counted but the recorder's CPU.
+    pub stretch_ms: u64,
+    pub without: Stretches,
+    pub with: Stretches,
+    /// CPU of the threads that record, from the first start until all files were closed.
+    pub recorder_cpu_us: u64,
+    /// How long it recorded, in all.
+    pub recorded_ms: u64,
+    /// What the recordings' own manifests say: recordings, files, bytes, packets that never came, gaps and their causes.
+    pub recordings: u64,
+    pub files: u64,
+    pub bytes: u64,
+    pub lost_packets: u64,
+    pub gaps: BTreeMap<String, u64>,
+    /// How they ended.
+    pub ended: BTreeMap<String, u64>,
+}
+
+/// All stretches of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Stretches {
+    pub measured_ms: u64,
+    /// CPU of all threads of the server that do not record, and of each by its name.
+    pub call_cpu_us: u64,
+    pub threads_us: BTreeMap<String, u64>,
+    /// RTP packets that the server sent, and those that viewers had to ask for again.
+    pub packets_out: u64,
+    pub lost_before_repair: u64,
+    pub latency: Histogram,
+    /// Of the machine, with whatever else ran on it: a mean.
+    #[serde(serialize_with = "rounded")]
+    pub machine_busy_share: f64,
+}
+
+impl Stretches {
+    /// CPU of the call, in nanoseconds for each RTP packet that was sent.
+    pub fn ns_per_packet(&self) -> Option<f64> {
+        (self.packets_out > 0).then(|| self.call_cpu_us as f64 * 1e3 / self.packets_out as f64)
+    }
+}
+
+impl Recording {
+    /// What recording costs, as a share of what forwarding does: the CPU of its own threads, and what the call's threads used more for each packet.
+    pub fn cost_share(&self) -> Option<f64> {
+        let (with, without) = (self.with.ns_per_packet()?, self.without.ns_per_packet()?);
+        let forwarding = self.without.call_cpu_us as f64 / self.without.measured_ms.max(1) as f64;
+        let recorder = self.recorder_cpu_us as f64 / self.recorded_ms.max(1) as f64;
+        (forwarding > 0.0).then(|| recorder / forwarding + (with - without) / without)
+    }
 }
 
 /// A bare loop that seals and sends the same packets to as many sockets.

@@ -39,6 +39,8 @@ const PROMISED_VIEWERS: u64 = 1_050;
 const LONG_MS: u64 = 600_000;
 /// With fewer viewers it is the fixed cost of the process that is divided among them.
 const MANY: u64 = 500;
+/// Recording costs less than this share of what forwarding does.
+const RECORDING: f64 = 0.15;
 /// A viewer that gets fewer packets a second than this is idle: keep-alives and reports.
 const IDLE_PER_S: f64 = 2.0;
 
@@ -49,6 +51,7 @@ pub fn promises(result: &LoadResult) -> Vec<Promise> {
     delivery(result, &mut list);
     joins(result, &mut list);
     memory(result, &mut list);
+    recording(result, &mut list);
     if result.disturbance().is_some() {
         let times = list.iter_mut().filter(|p| p.what.contains("p50") || p.what.contains("p99"));
         times.filter(|p| p.kept == Kept::No).for_each(|p| p.kept = Kept::Unclear);
@@ -76,6 +79,16 @@ fn cpu(result: &LoadResult, list: &mut Vec<Promise>) {
         let measured = format!("{} (of {} peers)", percent(share), count(peers));
         promise(list, share < 0.01, what, "below 1% of a core", measured);
     }
+}
+
+fn recording(result: &LoadResult, list: &mut Vec<Promise>) {
+    let Some(recording) = &result.recording else { return };
+    if let Some(share) = recording.cost_share() {
+        let what = "CPU of recording, against that of forwarding";
+        promise(list, share < RECORDING, what, &format!("below {}", percent(RECORDING)), percent(share));
+    }
+    let missing = recording.gaps.get("disk").copied().unwrap_or(0);
+    promise(list, missing == 0, "Gaps of recordings because the disk could not follow", "none", count(missing));
 }
 
 fn delivery(result: &LoadResult, list: &mut Vec<Promise>) {

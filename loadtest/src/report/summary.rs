@@ -1,5 +1,5 @@
 //! The result in a screenful of text.
-use super::model::{LoadResult, Media, ServerFigures};
+use super::model::{CpuTime, LoadResult, Media, Recording, ServerFigures};
 use super::promises::{Kept, promises};
 use super::text::{bytes, count, duration_us, number, percent};
 use super::{Histogram, model};
@@ -58,6 +58,9 @@ pub fn summary(result: &LoadResult) -> String {
     }
     if let Some(server) = &result.server {
         server_lines(server, &mut line);
+    }
+    if let Some(recording) = &result.recording {
+        recording_lines(recording, &mut line);
     }
     let generator = &result.generator;
     let per_packet =
@@ -131,6 +134,35 @@ fn server_lines(server: &ServerFigures, line: &mut impl FnMut(&str, String)) {
     if server.socket_drops > 0 {
         line("server's socket was full", format!("{} datagrams", count(server.socket_drops)));
     }
+}
+
+fn recording_lines(recording: &Recording, line: &mut impl FnMut(&str, String)) {
+    for (name, stretches) in [("without recording", &recording.without), ("with recording", &recording.with)] {
+        let Some(ns) = stretches.ns_per_packet() else { continue };
+        let cpu = CpuTime { user_us: stretches.call_cpu_us, system_us: 0 }.share(stretches.measured_ms);
+        let seconds = stretches.measured_ms / 1_000;
+        let repaired = count(stretches.lost_before_repair);
+        line(
+            &format!("{name}: call"),
+            format!("{} of a core, {} ns a packet, {repaired} repaired, {seconds} s", percent(cpu), number(ns)),
+        );
+        line(&format!("{name}: latency"), quantiles(&stretches.latency));
+    }
+    let own = CpuTime { user_us: recording.recorder_cpu_us, system_us: 0 }.share(recording.recorded_ms);
+    let share =
+        recording.cost_share().map_or(String::new(), |share| format!(", in all {} of forwarding", percent(share)));
+    line("recorder's CPU", format!("{} of a core{share}", percent(own)));
+    let gaps: u64 = recording.gaps.values().sum();
+    let (files, lost) = (count(recording.files), count(recording.lost_packets));
+    let ended = recording.ended.iter().map(|(how, n)| format!("{n} {how}")).collect::<Vec<_>>().join(", ");
+    line(
+        "recorded",
+        format!(
+            "{files} files, {}, {lost} packets missing, {} gaps; {ended}",
+            bytes(recording.bytes as f64),
+            count(gaps)
+        ),
+    );
 }
 
 #[cfg(test)]

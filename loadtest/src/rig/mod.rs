@@ -11,7 +11,7 @@ pub use sinks::{Collecting, Counting, Sending};
 
 use exedra::engine::api::Wish;
 use exedra::engine::{Command, Engine, Event, Path, Sink};
-use exedra::ids::{Mid, PeerId, RoomId, ShardId, TrackId};
+use exedra::ids::{Mid, PeerId, RecordingId, RoomId, ShardId, TrackId};
 use exedra::metrics::ShardMetrics;
 use exedra::peer::LocalIdentity;
 use exedra::peer::config::{CodecParameters, Feedback, ReceiveMedia, SendMedia};
@@ -28,6 +28,7 @@ const HERE: ShardId = ShardId(1);
 const ROOM: RoomId = RoomId(1);
 const VIDEO: TrackId = TrackId(1);
 const AUDIO: TrackId = TrackId(2);
+const RECORDING: RecordingId = RecordingId(1);
 /// The NTP time at the start: any will do.
 const NTP: u64 = 0xe000_0000_0000_0000;
 /// Datagrams that one send may carry, as the kernel has it.
@@ -53,12 +54,14 @@ pub struct RigPlan {
     pub packet_len: usize,
     /// The publisher is on a shard of its own, and its packets are relayed.
     pub relayed: bool,
+    /// What is published is recorded.
+    pub recorded: bool,
 }
 
 impl RigPlan {
     /// 1.5 Mbit/s at 30 frames a second.
     pub fn video(subscribers: usize) -> Self {
-        Self { subscribers, burst: 6, packet_len: 1_150, relayed: false }
+        Self { subscribers, burst: 6, packet_len: 1_150, relayed: false, recorded: false }
     }
 }
 
@@ -101,6 +104,8 @@ impl Rig {
             let mid = label(mid)?;
             publishers.handle_command(now, Command::Publish { track, peer: PeerId(1), mid, kind });
             publishers.handle_command(now, Command::Relay { track, to: HERE, on: plan.relayed });
+            let to = plan.recorded.then_some(RECORDING);
+            publishers.handle_command(now, Command::Record { track, to });
         }
         for (track, kind) in [(VIDEO, Kind::Video), (AUDIO, Kind::Audio)].into_iter().filter(|_| plan.relayed) {
             engine.handle_command(now, Command::Mirror { track, room: ROOM, kind, home: HOME });
@@ -315,7 +320,7 @@ mod tests {
     }
 
     fn reaches_every_subscriber(relayed: bool) {
-        let plan = RigPlan { subscribers: 3, burst: 4, packet_len: 700, relayed };
+        let plan = RigPlan { subscribers: 3, burst: 4, packet_len: 700, relayed, recorded: false };
         let mut rig = Rig::new(plan).expect("a rig");
         let mut sink = Collecting::default();
         let frame = rig.publisher.video_frame(false);
@@ -339,7 +344,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_again_comes_again() {
-        let mut rig = Rig::new(RigPlan { subscribers: 1, burst: 3, packet_len: 500, relayed: false }).expect("a rig");
+        let mut rig = Rig::new(RigPlan { subscribers: 1, burst: 3, packet_len: 500, relayed: false, recorded: false })
+            .expect("a rig");
         let mut sink = Collecting::default();
         let frame = rig.publisher.video_frame(false);
         rig.deliver(&frame, &mut sink);

@@ -90,6 +90,9 @@ pub struct Options {
     /// What viewers say that they see of each camera, in pixels: 640x360. The server chooses layers by it.
     #[arg(long, value_name = "WxH", value_parser = size)]
     pub view: Option<(u16, u16)>,
+    /// Slots for cameras that everybody offers at most: how many they see at a time. Without it as many as the server has for one.
+    #[arg(long, value_name = "N")]
+    pub video_slots: Option<u32>,
     /// How clients speak to the server: over its room API, or each by itself over WHIP (publishers) and WHEP (all others).
     #[arg(long, value_name = "API", value_enum, default_value_t = Api::Room)]
     pub api: Api,
@@ -206,6 +209,7 @@ impl Options {
     pub fn expected(&self, name: Name, publishers: u32, limits: (u32, u32)) -> (usize, usize) {
         // Over WHEP there is one slot of each kind.
         let limits = if self.api == Api::Whip { (1, 1) } else { limits };
+        let limits = (limits.0, self.video_slots.unwrap_or(u32::MAX).min(limits.1));
         let audio = if self.audio_bps > 0 && !self.silent { publishers.min(limits.0) } else { 0 };
         let video =
             if self.video_bps > 0 && name != Name::AudioRoom && !self.silent { publishers.min(limits.1) } else { 0 };
@@ -265,6 +269,9 @@ impl Options {
         tell("feedback", serde_json::to_value(self.feedback).unwrap_or_default());
         if let Some((width, height)) = self.view {
             tell("view", format!("{width}x{height}").into());
+        }
+        if let Some(slots) = self.video_slots {
+            tell("videoSlots", slots.into());
         }
         tell("pacingMs", self.pacing_ms.into());
         tell("audioBps", self.audio_bps.into());
@@ -329,6 +336,7 @@ mod tests {
         assert_eq!(defaults.expected(Name::Conference, 9, (20, 25)), (9, 9));
         assert_eq!(defaults.expected(Name::Conference, 49, (20, 25)), (20, 25));
         assert_eq!(defaults.expected(Name::AudioRoom, 3, (20, 25)), (3, 0));
+        assert_eq!(options("--video-slots 9").expected(Name::Conference, 49, (20, 25)), (20, 9));
         assert_eq!(options("--api whip").expected(Name::Classroom, 3, (20, 25)), (1, 1));
         assert_eq!(options("--silent").expected(Name::Webinar, 3, (20, 25)), (0, 0));
         assert_eq!(options("--audio-bps 0").expected(Name::Classroom, 1, (20, 25)), (0, 1));

@@ -180,7 +180,7 @@ impl Cast {
             epoch: self.epoch,
             seed: self.options.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(id)),
             identity: self.identity.clone(),
-            most_slots: (usize::MAX, usize::MAX),
+            most_slots: (usize::MAX, self.options.video_slots.map_or(usize::MAX, |n| n as usize)),
             rtx: true,
             view: self.options.view,
             feedback: self.options.feedback,

@@ -1,5 +1,5 @@
 //! What a client is told: the numbered events.
-use super::state::{Layer, Participant, Room, SlotBinding, Track, You};
+use super::state::{Layer, Participant, Recording, Room, SlotBinding, Track, You};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,6 +42,9 @@ pub enum Event {
     Quality(Vec<Quality>),
     #[serde(rename = "message")]
     Message(Message),
+    /// The room is recorded, or no longer, or at another wish: the whole recording.
+    #[serde(rename = "recording")]
+    Recording(Recording),
     #[serde(rename = "room.updated")]
     RoomUpdated(Room),
     #[serde(rename = "you.updated")]
@@ -49,6 +52,24 @@ pub enum Event {
     /// The last event: the server closes the socket.
     #[serde(rename = "bye")]
     Bye(Bye),
+}
+
+impl Event {
+    /// Its `type`, if it is one that a recording keeps: what all were told, and not again and again.
+    pub fn recorded_as(&self) -> Option<&'static str> {
+        match self {
+            Event::ParticipantJoined(_) => Some("participant.joined"),
+            Event::ParticipantUpdated(_) => Some("participant.updated"),
+            Event::ParticipantLeft(_) => Some("participant.left"),
+            Event::TrackPublished(_) => Some("track.published"),
+            Event::TrackUpdated(_) => Some("track.updated"),
+            Event::TrackUnpublished(_) => Some("track.unpublished"),
+            Event::Message(_) => Some("message"),
+            Event::Recording(_) => Some("recording"),
+            Event::RoomUpdated(_) => Some("room.updated"),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -18,8 +18,9 @@ pub use request::{
     Request, Resume, Say, Set, SetTrack, Source, TrackOffer, View, ViewTrack,
 };
 pub use state::{
-    Connection, IceServer, Layer, MidTrack, Negotiated, Participant, ParticipantPage, Population, Revs, Room, Said,
-    ServerLimits, SlotBinding, Slots, Snapshot, Stats, Track, Welcome, You,
+    Connection, IceServer, Layer, MidTrack, Negotiated, Participant, ParticipantPage, Population, Recording,
+    RecordingState, RecordingWhy, Revs, Room, Said, ServerLimits, SlotBinding, Slots, Snapshot, Stats, Track, Welcome,
+    You,
 };
 
 use serde::de::DeserializeOwned;
@@ -149,7 +150,7 @@ pub fn schema() -> Value {
     }
     define!(Request Answer ApiError Heartbeat Event);
     define!(Hello Negotiate Candidate View SetTrack Set Say ParticipantsAfter Moderate Record Nothing);
-    define!(Welcome Negotiated Said ParticipantPage Stats Snapshot);
+    define!(Welcome Negotiated Said ParticipantPage Recording Stats Snapshot);
     define!(RoomList RoomReport Decisions);
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

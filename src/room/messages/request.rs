@@ -212,10 +212,16 @@ pub enum ModerateAction {
     End,
 }
 
-/// `record`. Answered `unsupported` by this version of the server.
+/// `record`: has the room recorded, or no longer. Takes the grant `record`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 pub struct Record {
     pub action: RecordAction,
+    /// For `start`: only these tracks, by id; 1 to 1024. All that there are and that will come when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracks: Option<Vec<String>>,
+    /// For `stop`: also on behalf of the other participants who asked for it. Takes the grant `moderate` as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -96,6 +96,9 @@ pub struct Snapshot {
     pub quality: Vec<Quality>,
     /// Retained messages, one for each topic.
     pub messages: Vec<Message>,
+    /// The recording that runs, if `room.recording` says that there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Recording>,
 }
 
 /// A `sub` connection's slots.
@@ -136,6 +139,7 @@ pub struct Room {
     pub name: String,
     /// Nobody new may join.
     pub locked: bool,
+    /// It is being recorded.
     pub recording: bool,
     /// Unix milliseconds.
     pub started_at_ms: u64,
@@ -143,6 +147,54 @@ pub struct Room {
     /// a small room, where everybody is told of everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub participants: Option<Population>,
+}
+
+/// Whether the room is recorded, at whose wish, and what of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recording {
+    pub state: RecordingState,
+    /// Its name: what its files are found under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<String>,
+    /// Unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at_ms: Option<u64>,
+    /// Who wants it: ids of participants, some of which may have left; `"admin"`, an operator; `"server"`, because this room
+    /// is always recorded. It ends when none of them wants it any more, or when the last participant leaves.
+    pub owners: Vec<String>,
+    /// The tracks that are recorded. Absent: all, also those to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracks: Option<Vec<String>>,
+    /// Who stopped it, written like an owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<RecordingWhy>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordingState {
+    /// It runs. Also said again when its owners or its tracks change.
+    Started,
+    /// There is none.
+    #[default]
+    Stopped,
+    /// It ended by itself, or could not begin. It may be started again.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RecordingWhy {
+    /// The server's disk is full, or what recordings may take of it is. What was recorded is kept.
+    DiskFull,
+    /// The server's disk does not write, or not fast enough. What was recorded is kept.
+    DiskError,
+    /// A room that is always recorded could not be recorded.
+    Refused,
 }
 
 /// How many there are in a large room, told from time to time.

@@ -6,6 +6,7 @@ use super::*;
 use crate::engine;
 use crate::engine::api::{ChosenLayer, Limit, PeerFailure, PeerStats, QualityWhy, SlotReport, SlotState, Speaker};
 use crate::ids::{Mid, Rid};
+use crate::room::messages::{ApiError, ErrorCode, Record, RecordAction};
 use crate::rtp::Codec;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -31,6 +32,8 @@ impl Chaos {
         settings.limits.request_burst = 100_000;
         // Every other world is a large room when four are in it.
         settings.full_presence = if seed.is_multiple_of(2) { 100 } else { 3 };
+        // Every third world is always recorded.
+        settings.record_rooms = vec![RoomPattern::new(if seed.is_multiple_of(3) { "de*o" } else { "x*" })];
         let world = World::with(seed, settings);
         Self { world, rng: StdRng::seed_from_u64(!seed), clients: Vec::new(), resources: Vec::new(), association: 100 }
     }
@@ -43,7 +46,7 @@ impl Chaos {
     }
 
     fn step(&mut self) {
-        match self.pick(20) {
+        match self.pick(21) {
             0 => self.arrive(),
             1 => self.lose(),
             2 | 3 => self.come_back(),
@@ -51,6 +54,7 @@ impl Chaos {
             13..=15 => self.engine(),
             16 => self.http(),
             17 => self.nonsense(),
+            18 => self.recorder(),
             _ => {
                 let ms = [1, 100, 400, 2000, 6000][self.pick(5)];
                 self.world.advance(Duration::from_millis(ms));
@@ -71,6 +75,8 @@ impl Chaos {
         let mut claims = claims(identity, "Somebody");
         claims.grants.publish = self.chance(90);
         claims.grants.subscribe = self.chance(90);
+        claims.grants.record = self.chance(60);
+        claims.grants.moderate = self.chance(20);
         claims.expires_ms = self.chance(10).then_some(self.world.wall_ms + 20_000);
         let mut client = Client::new(claims);
         client.connect(&mut self.world);
@@ -125,7 +131,7 @@ impl Chaos {
     }
 
     fn some_request(&mut self, n: usize) -> (&'static str, Value) {
-        match self.pick(12) {
+        match self.pick(14) {
             0..=2 => ("negotiate", self.some_publish(n)),
             3 | 4 => ("negotiate", self.some_subscribe(n)),
             5 | 6 => ("view", self.some_view(n)),
@@ -138,8 +144,32 @@ impl Chaos {
                 ("say", json!({"to": to, "topic": topic, "body": body, "retain": self.chance(50)}))
             }
             10 => ("stats", json!(null)),
+            11 | 12 => ("record", self.some_record(n)),
             _ if self.chance(10) => ("leave", json!({})),
             _ => (["candidate", "record", "moderate", "hello", "?"][self.pick(5)], json!({"pc": "pub"})),
+        }
+    }
+
+    fn some_record(&mut self, n: usize) -> Value {
+        let tracks = self.chance(40).then(|| (0..self.pick(4)).map(|_| self.some_track(n)).collect::<Vec<_>>());
+        let action = ["start", "start", "stop"][self.pick(3)];
+        json!({"action": action, "tracks": tracks, "force": self.chance(20)})
+    }
+
+    /// What the recorder has to say, also of recordings that it has never heard of.
+    fn recorder(&mut self) {
+        let event = match self.pick(5) {
+            0 => RecordingEvent::Refused(ApiError::new(ErrorCode::Unsupported, "no")),
+            1 => RecordingEvent::Ended([RecordingFailure::DiskFull, RecordingFailure::DiskError][self.pick(2)]),
+            _ => RecordingEvent::Started { name: "name".into(), started_at_ms: self.world.wall_ms },
+        };
+        let begun = self.world.room.recorder.running().is_some_and(|(_, begun)| begun);
+        // It is refused before it begins, or not at all.
+        let refused_late = begun && matches!(event, RecordingEvent::Refused(_));
+        if self.world.recorder.id.is_none() || refused_late || self.chance(20) {
+            self.world.input(Input::Recording(RecordingId(999_999), event));
+        } else {
+            self.world.recording(event);
         }
     }
 
@@ -265,8 +295,12 @@ impl Chaos {
         let kind = [HttpKind::Whip, HttpKind::Whep][self.pick(2)];
         let at = self.pick(self.resources.len() + 1);
         let (known, resource) = self.resources.get(at).cloned().unwrap_or((kind, "unknown".into()));
-        let request = match self.pick(6) {
-            4 => HttpRequest::Inspect(Inspect::Room),
+        let request = match self.pick(8) {
+            4 => HttpRequest::Inspect([Inspect::Room, Inspect::Recording][self.pick(2)].clone()),
+            6 => {
+                let action = [RecordAction::Start, RecordAction::Stop][self.pick(2)];
+                HttpRequest::Record(Record { action, tracks: None, force: false })
+            }
             5 => HttpRequest::Inspect(Inspect::Decisions { participant: format!("p{}", self.pick(20)) }),
             0 => HttpRequest::Delete { kind: known, resource },
             1 => {
@@ -333,6 +367,9 @@ impl Chaos {
         for client in &mut self.clients {
             client.receive(&mut self.world);
         }
+        if self.world.room.recorder.running().is_some_and(|(_, begun)| !begun) {
+            self.world.recording_begins();
+        }
         self.world.advance(Duration::from_millis(2500));
         for client in &mut self.clients {
             client.receive(&mut self.world);
@@ -361,6 +398,7 @@ fn chaos_breaks_nothing() {
                 most = most.max(chaos.world.engine.bindings.len());
             }
             assert!(most > 5, "a world in which nothing happens: {most}");
+            assert!(chaos.world.recorder.last > 5, "hardly any recordings: {}", chaos.world.recorder.last);
         });
         assert!(outcome.is_ok(), "seed {seed}");
     }

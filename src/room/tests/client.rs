@@ -1,7 +1,7 @@
 //! A model of a client: it applies events over snapshots, and nothing else.
 use super::world::World;
 use super::*;
-use crate::room::messages::{Event, QualityWhy, Snapshot, SpeakerLevel, Welcome};
+use crate::room::messages::{Event, QualityWhy, RecordingState, Snapshot, SpeakerLevel, Welcome};
 use serde_json::{Value, json};
 
 /// A client that may lose its socket at any moment.
@@ -214,6 +214,11 @@ pub fn apply(state: &mut Snapshot, event: Event) {
         Event::Message(message) => {
             let mut known = state.participants.iter().chain(&message.from);
             assert!(known.any(|p| p.participant == message.participant), "by somebody known");
+        }
+        Event::Recording(now) => {
+            let runs = now.state == RecordingState::Started;
+            assert!(!runs || state.recording.as_ref() != Some(&now), "said only when it changes");
+            state.recording = runs.then_some(now);
         }
         Event::RoomUpdated(room) => state.room = room,
         Event::YouUpdated(you) => state.you = you,

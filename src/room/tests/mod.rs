@@ -7,9 +7,12 @@ mod http;
 mod layers;
 mod presence;
 mod quality;
+mod recording;
 mod resume;
 mod table;
 mod world;
 
 use super::*;
+use crate::ids::RecordingId;
+use settings::RoomPattern;
 use std::time::Duration;

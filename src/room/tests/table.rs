@@ -120,7 +120,7 @@ fn requests_are_answered_as_the_contract_says() {
     });
     for (id, kind, data, want) in [
         (2, "moderate", json!({"action": "lock"}), "unsupported"),
-        (3, "record", json!({"action": "start"}), "unsupported"),
+        (3, "record", json!({"action": "start", "tracks": []}), "bad_request"),
         (4, "moderate", json!({"action": "sing"}), "bad_request"),
         (5, "say", json!({"topic": "chat"}), "forbidden"),
         (6, "view", json!({}), "forbidden"),

@@ -5,6 +5,7 @@ use crate::engine::api::Wish;
 use crate::ids::Mid;
 use crate::peer::config::{Fingerprint, FingerprintHash, PeerConfig};
 use crate::room::messages::{Hello, Request};
+use crate::room::presence::Standing;
 use rand::SeedableRng;
 use serde_json::{Value, json};
 
@@ -13,9 +14,22 @@ pub struct World {
     pub now: Instant,
     pub wall_ms: u64,
     pub engine: Engine,
+    pub recorder: Recording,
     /// What came out, save for commands, oldest first.
     pub out: Vec<Output>,
     last_socket: u64,
+}
+
+/// What the recorder would know.
+#[derive(Default)]
+pub struct Recording {
+    /// The one that runs.
+    pub id: Option<RecordingId>,
+    pub present: BTreeSet<ParticipantId>,
+    pub tracks: BTreeMap<TrackId, ParticipantId>,
+    pub last: u64,
+    /// In order, as text.
+    pub log: Vec<String>,
 }
 
 /// What the engine would know.
@@ -27,6 +41,7 @@ pub struct Engine {
     /// How the slot that shows something is looked at.
     pub wishes: BTreeMap<(PeerId, String), Wish>,
     pub muted: BTreeSet<TrackId>,
+    pub recorded: BTreeMap<TrackId, RecordingId>,
     pub stats: Vec<(PeerId, u64)>,
     /// Of `Explain`.
     pub questions: Vec<(PeerId, u64)>,
@@ -53,7 +68,8 @@ impl World {
         let (now, wall_ms) = (Instant::now(), 1_800_000_000_000);
         let (settings, ids) = (Arc::new(settings), Arc::new(IdSource::default()));
         let room = Room::new(RoomId(7), "demo", settings, ids, StdRng::seed_from_u64(seed), wall_ms);
-        Self { room, now, wall_ms, engine: Engine::default(), out: Vec::new(), last_socket: 0 }
+        let (engine, recorder) = (Engine::default(), Recording::default());
+        Self { room, now, wall_ms, engine, recorder, out: Vec::new(), last_socket: 0 }
     }
 
     pub fn socket(&mut self) -> SocketId {
@@ -89,6 +105,7 @@ impl World {
         while let Some(output) = self.room.poll_output() {
             match output {
                 Output::Engine(command) => self.engine.take(command),
+                Output::Recording(id, command) => self.recorder.take(id, command),
                 Output::Empty => empties += 1,
                 other => self.out.push(other),
             }
@@ -100,7 +117,7 @@ impl World {
 
     /// However often the room is brought in line with itself: once is enough.
     fn check_settled(&mut self) {
-        self.room.stale.reranked = true;
+        (self.room.stale.reranked, self.room.stale.recording) = (true, true);
         self.room.stale.subscribers = self.room.participants.keys().copied().collect();
         self.room.stale.watched = self.room.tracks.keys().copied().collect();
         let now = At { now: self.now, wall_ms: self.wall_ms };
@@ -122,6 +139,21 @@ impl World {
 
     pub fn event(&mut self, event: engine::Event) {
         self.input(Input::Engine(event));
+    }
+
+    /// What became of the recording that runs.
+    pub fn recording(&mut self, event: RecordingEvent) {
+        let id = self.recorder.id.expect("a recording");
+        if matches!(event, RecordingEvent::Refused(_) | RecordingEvent::Ended(_)) {
+            self.recorder.id = None;
+        }
+        self.input(Input::Recording(id, event));
+    }
+
+    /// The recording has begun.
+    pub fn recording_begins(&mut self) {
+        let (name, started_at_ms) = (self.recorder.id.expect("a recording").to_string(), self.wall_ms);
+        self.recording(RecordingEvent::Started { name, started_at_ms });
     }
 
     /// What was sent to a socket since the last time, as JSON; closes as `{"close": code}`.
@@ -246,6 +278,80 @@ impl World {
         let publishes = |p: &&ParticipantId| !room.participants[p].publisher.tracks.is_empty();
         assert_eq!(room.presence.publishers().iter().count(), room.participants.keys().filter(publishes).count());
         assert!(room.participants.keys().filter(publishes).all(|p| room.speakers.order().contains(p)));
+        self.check_recording();
+    }
+
+    /// The recording gets what the recorder was told of, and nothing else.
+    fn check_recording(&self) {
+        let room = &self.room;
+        let running = room.recorder.running();
+        assert_eq!(running.map(|(id, _)| id), self.recorder.id, "one recording, and each ends");
+        assert_eq!(room.about.recording, running.is_some_and(|(_, begun)| begun));
+        let Some(id) = self.recorder.id else {
+            assert!(self.engine.recorded.is_empty(), "nothing is recorded for nobody");
+            return;
+        };
+        let listed = |p: &&Participant| p.standing != Standing::Unlisted;
+        assert!(room.participants.values().filter(listed).all(|p| self.recorder.present.contains(&p.id)));
+        assert!(self.recorder.present.iter().all(|p| room.participants.contains_key(p)));
+        let known = |track: &&TrackId| {
+            assert_eq!(room.tracks[track].owner, self.recorder.tracks[track]);
+            room.participants[&room.tracks[track].owner].publisher.link.peer.is_some()
+        };
+        let recorded: BTreeMap<_, _> = self.recorder.tracks.keys().filter(known).map(|t| (*t, id)).collect();
+        assert_eq!(recorded, self.engine.recorded, "what is told is recorded, and nothing else");
+    }
+}
+
+impl Recording {
+    fn take(&mut self, id: RecordingId, command: RecordingCommand) {
+        self.log.push(brief_recording(&command));
+        if let RecordingCommand::Start { .. } = command {
+            assert_eq!(self.id, None, "one at a time");
+            assert!(id.0 > self.last, "an id is not used twice");
+            *self = Self { id: Some(id), last: id.0, log: std::mem::take(&mut self.log), ..Self::default() };
+            return;
+        }
+        assert_eq!(self.id, Some(id), "nothing before its start and after its end: {command:?}");
+        match command {
+            RecordingCommand::Start { .. } => {}
+            RecordingCommand::Joined { participant, .. } => assert!(self.present.insert(participant), "joined twice"),
+            RecordingCommand::Left { participant } => {
+                assert!(self.tracks.values().all(|owner| *owner != participant), "its tracks went before");
+                assert!(self.present.remove(&participant), "left means known");
+            }
+            RecordingCommand::Published { track, participant, .. } => {
+                assert!(self.present.contains(&participant), "by somebody known");
+                assert_eq!(self.tracks.insert(track, participant), None, "published twice");
+            }
+            RecordingCommand::Unpublished { track } => {
+                assert!(self.tracks.remove(&track).is_some(), "unpublished means known");
+            }
+            RecordingCommand::Muted { track } => assert!(self.tracks.contains_key(&track), "muted means known"),
+            RecordingCommand::Event { kind, data } => {
+                let data: Value = serde_json::from_str(&data).expect("JSON");
+                let event = json!({"type": kind, "data": data});
+                serde_json::from_value::<Event>(event).expect("an event");
+            }
+            RecordingCommand::Stop(_) => {
+                self.id = None;
+            }
+        }
+    }
+}
+
+fn brief_recording(command: &RecordingCommand) -> String {
+    match command {
+        RecordingCommand::Start { room } => format!("start {room}"),
+        RecordingCommand::Joined { participant, name } => format!("joined {participant} {name}"),
+        RecordingCommand::Left { participant } => format!("left {participant}"),
+        RecordingCommand::Published { track, participant, source, .. } => {
+            format!("published {track} {participant} {}", json!(source).as_str().unwrap_or_default())
+        }
+        RecordingCommand::Unpublished { track } => format!("unpublished {track}"),
+        RecordingCommand::Muted { track } => format!("muted {track}"),
+        RecordingCommand::Event { kind, .. } => format!("event {kind}"),
+        RecordingCommand::Stop(why) => format!("stop {why:?}"),
     }
 }
 
@@ -266,11 +372,13 @@ impl Engine {
                 let ended: BTreeSet<_> = self.tracks.iter().filter(|(_, (p, _))| *p == peer).map(|(t, _)| *t).collect();
                 self.tracks.retain(|t, _| !ended.contains(t));
                 self.muted.retain(|t| !ended.contains(t));
+                self.recorded.retain(|t, _| !ended.contains(t));
             }
             Command::Publish { track, peer, mid, kind } => {
                 let media = self.peers[&peer].receive.iter().find(|m| m.mid == mid).expect("the m-line is there");
                 assert_eq!((media.kind, media.active), (kind, true));
                 self.tracks.insert(track, (peer, mid));
+                self.recorded.remove(&track);
                 // Slots that showed it have to be told again.
                 let bindings = &self.bindings;
                 self.wishes.retain(|slot, _| bindings.get(slot) != Some(&track));
@@ -278,6 +386,7 @@ impl Engine {
             Command::Unpublish { track } => {
                 self.tracks.remove(&track);
                 self.muted.remove(&track);
+                self.recorded.remove(&track);
             }
             Command::SetMuted { track, muted } => {
                 match muted {
@@ -297,9 +406,19 @@ impl Engine {
                     self.wishes.remove(&key);
                 }
             }
+            Command::Record { track, to } => {
+                assert!(self.tracks.contains_key(&track), "the track is there");
+                let before = match to {
+                    Some(to) => self.recorded.insert(track, to),
+                    None => self.recorded.remove(&track),
+                };
+                assert_ne!(before, to, "said already");
+            }
             Command::Explain { peer, token } => self.questions.push((peer, token)),
             Command::Stats { peer, token } => self.stats.push((peer, token)),
-            Command::Mirror { .. } | Command::Relay { .. } => panic!("a room knows no shards: {command:?}"),
+            Command::Mirror { .. } | Command::Relay { .. } | Command::Keyframe { .. } => {
+                panic!("a room says nothing of that: {command:?}")
+            }
         }
     }
 }
@@ -331,7 +450,10 @@ fn brief(command: &Command) -> String {
         }
         Command::Explain { peer, token } => format!("explain {peer} {token}"),
         Command::Stats { peer, token } => format!("stats {peer} {token}"),
-        Command::Mirror { track, .. } | Command::Relay { track, .. } => format!("relay {track}"),
+        Command::Record { track, to } => format!("record {track} {}", to.map_or("-".into(), |to| to.to_string())),
+        Command::Mirror { track, .. } | Command::Relay { track, .. } | Command::Keyframe { track, .. } => {
+            format!("relay {track}")
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 // What a test calls in the page: `page.evaluate(() => bench.source({…}))`. All state lives here; a test holds names only.
 import { audioContext } from './audio.js';
 import { makeSource } from './source.js';
-import { Probe } from './probe.js';
+import { Probe, makeReader } from './probe.js';
 import { joinAndWatch } from './room.js';
 
 // Every connection of the page, the SDK's too, for a look at its statistics.
@@ -76,22 +76,22 @@ const gathered = (pc) =>
     look();
   });
 
-async function post(url, pc) {
+async function post(url, pc, bearer) {
   await pc.setLocalDescription();
   await gathered(pc);
-  const answer = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/sdp' }, body: pc.localDescription.sdp });
+  const answer = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/sdp', ...(bearer && { authorization: `Bearer ${bearer}` }) }, body: pc.localDescription.sdp });
   if (answer.status !== 201) throw new Error(`${url}: ${answer.status} ${await answer.text()}`);
   const location = answer.headers.get('location');
   await pc.setRemoteDescription({ type: 'answer', sdp: await answer.text() });
   return { location: location && new URL(location, url).href, etag: answer.headers.get('etag') };
 }
 
-/** Publishes a source by WHIP. */
-async function whip(url, sourceName) {
+/** Publishes a source by WHIP. @param {string} [bearer] a token */
+async function whip(url, sourceName, bearer) {
   const pc = new RTCPeerConnection();
   const { stream } = sources.get(sourceName);
   for (const track of stream.getTracks()) pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
-  return post(url, pc);
+  return post(url, pc, bearer);
 }
 
 /** Plays by WHEP, measured as `name`. */
@@ -100,6 +100,67 @@ async function whep(url, name) {
   for (const kind of ['audio', 'video']) pc.addTransceiver(kind, { direction: 'recvonly' });
   pc.ontrack = ({ track }) => watch(name, track);
   return post(url, pc);
+}
+
+/** What the browser itself records of a source in so many milliseconds, as base64: what its own clocks make of sound and picture. */
+async function selfRecorded(sourceName, ms) {
+  const recorder = new MediaRecorder(sources.get(sourceName).stream, { mimeType: 'video/webm;codecs=vp8,opus' });
+  const parts = [];
+  recorder.ondataavailable = ({ data }) => parts.push(data);
+  const stopped = new Promise((done) => (recorder.onstop = done));
+  recorder.start();
+  setTimeout(() => recorder.stop(), ms);
+  await stopped;
+  const reader = new FileReader();
+  const read = new Promise((done) => (reader.onload = done));
+  reader.readAsDataURL(new Blob(parts));
+  await read;
+  return reader.result.split(',')[1];
+}
+
+/**
+ * Plays a file, from its start and then from `seekTo` (seconds), each for `ms`.
+ * @returns {Promise<{duration: number, width: number, parts: Array<{shown: number, whole: number, backwards: number, id: number, first: number, last: number, at: number}>}>}
+ */
+async function play(url, { ms = 2000, seekTo }) {
+  const element = Object.assign(document.createElement('video'), { muted: true, playsInline: true, crossOrigin: 'anonymous', src: url });
+  document.body.append(element);
+  const happens = (event) =>
+    new Promise((done, fail) => {
+      element.addEventListener(event, done, { once: true });
+      element.addEventListener('error', () => fail(new Error(`${url}: ${element.error?.message || element.error?.code}`)), { once: true });
+    });
+  await happens('loadeddata');
+  const read = makeReader();
+  const parts = [];
+  for (const from of [0, seekTo]) {
+    if (from) {
+      element.pause();
+      element.currentTime = from;
+      await happens('seeked');
+    }
+    const seen = { shown: 0, whole: 0, backwards: 0, id: -1, first: -1, last: -1, at: 0 };
+    let watching = true;
+    const shown = () => {
+      if (!watching) return;
+      element.requestVideoFrameCallback(shown);
+      const { code, whole } = read(element);
+      seen.shown += 1;
+      if (!code) return;
+      seen.whole += whole;
+      if (seen.last >= 0 && ((code.frame - seen.last) & 0xffff) > 0x8000) seen.backwards += 1;
+      if (seen.first < 0) seen.first = code.frame;
+      [seen.id, seen.last] = [code.id, code.frame];
+    };
+    element.requestVideoFrameCallback(shown);
+    await element.play();
+    await new Promise((done) => setTimeout(done, ms));
+    [watching, seen.at] = [false, element.currentTime];
+    parts.push(seen);
+  }
+  const { duration, videoWidth: width } = element;
+  element.remove();
+  return { duration, width, parts };
 }
 
 /** Everything there is to say when a test fails. */
@@ -133,6 +194,6 @@ async function reached(name, wanted, withinMs = 20_000) {
   }
 }
 
-globalThis.bench = { sources, probes, peers, source, watch, join, run, publish, stats, whip, whep, connections, until, report, reports, statesOf, reached, dump, log: () => joined?.log };
+globalThis.bench = { sources, probes, peers, source, watch, join, run, publish, stats, whip, whep, selfRecorded, play, connections, until, report, reports, statesOf, reached, dump, log: () => joined?.log };
 await audioContext();
 document.documentElement.dataset.ready = 'true';

@@ -215,7 +215,8 @@ function keepLongest(gaps, gap) {
   gaps.length = Math.min(gaps.length, 5);
 }
 
-function makeReader() {
+/** Reads the code of the picture that an element shows: `{ code, whole }`. */
+export function makeReader() {
   const SIDE = 8; // pixels a cell
   const canvas = Object.assign(document.createElement('canvas'), { width: Math.round(SIDE / CELL), height: 1 });
   const context = canvas.getContext('2d', { willReadFrequently: true, alpha: false });
