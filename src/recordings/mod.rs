@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)] // Disks need a clock.
 mod begin;
 pub mod catalogue;
+pub mod compose;
 mod keep;
 mod mailbox;
 mod metrics;
