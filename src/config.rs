@@ -7,6 +7,7 @@ mod settings;
 pub use raw::Mistake;
 
 use crate::recordings;
+use crate::recordings::upload::Target;
 use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims};
 use crate::signal::names::{RoomName, person_name};
 use crate::signal::origin::{Origin, Origins};
@@ -54,6 +55,8 @@ pub struct Config {
     pub cors: Origins,
     /// None: nothing is recorded.
     pub recordings: Option<recordings::Settings>,
+    /// What is recorded goes there when it is finished.
+    pub upload: Option<recordings::upload::Settings>,
     /// A filter of `tracing_subscriber`, known to be well-formed.
     pub log: String,
     pub drain: Duration,
@@ -178,6 +181,7 @@ impl Check {
         let admin = self.admin(&access);
         let cors = self.cors();
         let recordings = self.recordings();
+        let upload = self.upload();
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
         let shards = self.one("shards", shards);
@@ -193,6 +197,7 @@ impl Check {
             admin,
             cors,
             recordings,
+            upload,
             log: log.unwrap_or_else(|| "info".into()),
             drain: drain.unwrap_or(Duration::from_secs(10)),
             shards: shards.unwrap_or_else(processors),
@@ -235,6 +240,18 @@ impl Check {
             }
         }
         Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue })
+    }
+
+    fn upload(&mut self) -> Option<recordings::upload::Settings> {
+        let target = self.one("recordings-upload", |t| Target::try_from(t).map_err(|e| format!("{t:?} {e}")));
+        let delete = self.one("recordings-upload-delete", switch).unwrap_or(false);
+        let needs = [("recordings-upload", "recordings"), ("recordings-upload-delete", "recordings-upload")];
+        for (name, other) in needs {
+            if self.raw.contains_key(name) && !self.raw.contains_key(other) {
+                self.wrong(name, format!("has no effect without --{other}"));
+            }
+        }
+        Some(recordings::upload::Settings { target: target?, delete })
     }
 
     fn access(&mut self, http: Option<SocketAddr>) -> Access {

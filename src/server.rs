@@ -88,6 +88,9 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
 
     let (notices, notices_rx) = mpsc::unbounded_channel();
     let recordings = Recordings::new(config.recordings.clone(), commands.clone(), taps, notices);
+    if let Some(upload) = &config.upload {
+        recordings.upload(upload).map_err(|e| one(format!("--recordings-upload: {e}")))?;
+    }
     let hub = Hub::new(make_room(settings), config.limits.rooms, commands, recordings, Arc::default());
     let notices = tokio::spawn(notify(hub.clone(), notices_rx));
     let events = tokio::spawn(dispatch(hub.clone(), events_rx));

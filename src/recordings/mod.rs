@@ -13,6 +13,7 @@ mod mailbox;
 mod metrics;
 mod task;
 mod thread;
+pub mod upload;
 mod watch;
 
 pub use metrics::{EndedWhy, RecordingMetrics};
@@ -35,6 +36,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc};
+use upload::Uploader;
 use watch::Space;
 
 /// Recordings at a time: each has a thread.
@@ -78,6 +80,7 @@ struct Inner {
     running: Mutex<FxHashMap<RecordingId, Running>>,
     /// One of them is closed.
     ended: Notify,
+    uploader: OnceLock<Uploader>,
     metrics: Arc<RecordingMetrics>,
 }
 
@@ -198,6 +201,17 @@ impl Recordings {
         }
     }
 
+    /// Uploads what is finished, from now on; on the runtime that this is called on. What is not there yet is not taken away here. In words
+    /// for whoever starts the server.
+    pub fn upload(&self, settings: &upload::Settings) -> Result<(), String> {
+        let Some(root) = self.root() else { return Ok(()) };
+        let uploader = Uploader::start(root, settings, Arc::clone(&self.0.metrics))?;
+        let needed = uploader.clone();
+        self.hold(move |id| needed.needs(id));
+        let _ = self.0.uploader.set(uploader);
+        Ok(())
+    }
+
     /// Where recordings are kept, if they are.
     pub fn root(&self) -> Option<&Path> {
         self.0.store.as_ref().map(|store| store.settings.root.as_path())
@@ -250,7 +264,8 @@ impl Inner {
         notices: mpsc::UnboundedSender<Notice>,
         metrics: Arc<RecordingMetrics>,
     ) -> Self {
-        Self { store, shards, taps, notices, running: Mutex::default(), ended: Notify::new(), metrics }
+        let (running, ended, uploader) = (Mutex::default(), Notify::new(), OnceLock::new());
+        Self { store, shards, taps, notices, running, ended, uploader, metrics }
     }
 
     fn running(&self) -> MutexGuard<'_, FxHashMap<RecordingId, Running>> {
@@ -298,7 +313,10 @@ impl Inner {
 
     /// A recording's thread is done.
     fn forget(&self, recording: RecordingId) {
-        self.running().remove(&recording);
+        let ended = self.running().remove(&recording);
+        if let (Some(uploader), Some(id)) = (self.uploader.get(), ended.as_ref().and_then(|r| r.folder.get())) {
+            uploader.offer(id.clone());
+        }
         self.ended.notify_waiters();
     }
 }
