@@ -8,7 +8,9 @@ pub use raw::Mistake;
 
 use crate::recordings;
 use crate::recordings::upload::Target;
-use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims};
+use crate::room::Grants;
+use crate::room::settings::RoomPattern;
+use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims, grants_of};
 use crate::signal::names::{RoomName, person_name};
 use crate::signal::origin::{Origin, Origins};
 use crate::signal::outbox::OutboxLimits;
@@ -55,8 +57,8 @@ pub struct Config {
     pub cors: Origins,
     /// None: nothing is recorded.
     pub recordings: Option<recordings::Settings>,
-    /// What is recorded goes there when it is finished.
-    pub upload: Option<recordings::upload::Settings>,
+    /// Rooms that are always recorded.
+    pub record_rooms: Vec<RoomPattern>,
     /// A filter of `tracing_subscriber`, known to be well-formed.
     pub log: String,
     pub drain: Duration,
@@ -150,12 +152,10 @@ fn load_with(
     let env: BTreeMap<String, String> = env.into_iter().filter(|(name, _)| name.starts_with("EXEDRA_")).collect();
     let mut mistakes = Vec::new();
     let raw = raw::gather(&matches, &env, file, &mut mistakes);
-    let mut check = Check { raw, mistakes };
+    let mut check = Check { raw, mistakes, warnings: raw::doubtful_variables(&env) };
     let invocation = match matches.subcommand() {
         Some(("token", token)) => check.token(token),
-        _ => check
-            .config()
-            .map(|config| Invocation::Serve(Box::new(Config { warnings: raw::doubtful_variables(&env), ..config }))),
+        _ => check.config().map(|config| Invocation::Serve(Box::new(config))),
     };
     match invocation {
         Some(invocation) if check.mistakes.is_empty() => Ok(invocation),
@@ -167,6 +167,7 @@ fn load_with(
 struct Check {
     raw: Raw,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
 impl Check {
@@ -181,7 +182,7 @@ impl Check {
         let admin = self.admin(&access);
         let cors = self.cors();
         let recordings = self.recordings();
-        let upload = self.upload();
+        let record_rooms = self.record_rooms();
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
         let shards = self.one("shards", shards);
@@ -197,12 +198,12 @@ impl Check {
             admin,
             cors,
             recordings,
-            upload,
+            record_rooms,
             log: log.unwrap_or_else(|| "info".into()),
             drain: drain.unwrap_or(Duration::from_secs(10)),
             shards: shards.unwrap_or_else(processors),
             limits,
-            warnings: Vec::new(),
+            warnings: std::mem::take(&mut self.warnings),
         })
     }
 
@@ -239,7 +240,8 @@ impl Check {
                 self.wrong(name, "has no effect without --recordings DIR");
             }
         }
-        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue })
+        let upload = self.upload();
+        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue, upload })
     }
 
     fn upload(&mut self) -> Option<recordings::upload::Settings> {
@@ -267,7 +269,30 @@ impl Check {
                  anybody in on purpose",
             );
         }
-        Access { open: open.unwrap_or(!given && local), secret }
+        let open = open.unwrap_or(!given && local);
+        Access { secret, open, guests: self.guests(open, local) }
+    }
+
+    /// What guests may do.
+    fn guests(&mut self, open: bool, local: bool) -> Grants {
+        let Some(names) = self.one("open-grants", grants) else { return Grants::USUAL };
+        let guests = grants_of(&names);
+        if !open {
+            self.warnings.push("open-grants has no effect: nobody comes in without a token".into());
+        } else if !local && (guests.record || guests.moderate) {
+            let what = if guests.record { "record" } else { "moderate" };
+            let warning = format!("open-grants: anybody who finds this server may {what}, in any room");
+            self.warnings.push(warning);
+        }
+        guests
+    }
+
+    fn record_rooms(&mut self) -> Vec<RoomPattern> {
+        let Some(patterns) = self.many("record-rooms", room_pattern) else { return Vec::new() };
+        if !self.raw.contains_key("recordings") {
+            self.wrong("record-rooms", "needs a place for recordings: give --recordings DIR");
+        }
+        patterns
     }
 
     fn admin(&mut self, access: &Access) -> Option<Secret> {
@@ -437,6 +462,12 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     } else {
         Err(format!("{text} does not exist, and neither does {}", parent.display()))
     }
+}
+
+/// The name of a room, in which `*` may stand for any characters.
+fn room_pattern(text: &str) -> Result<RoomPattern, String> {
+    RoomName::try_from(text.replace('*', "x").as_str()).map_err(|e| format!("is no name of a room: {e}"))?;
+    Ok(RoomPattern::new(text))
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

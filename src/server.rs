@@ -88,9 +88,6 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
 
     let (notices, notices_rx) = mpsc::unbounded_channel();
     let recordings = Recordings::new(config.recordings.clone(), commands.clone(), taps, notices);
-    if let Some(upload) = &config.upload {
-        recordings.upload(upload).map_err(|e| one(format!("--recordings-upload: {e}")))?;
-    }
     let hub = Hub::new(make_room(settings), config.limits.rooms, commands, recordings, Arc::default());
     let notices = tokio::spawn(notify(hub.clone(), notices_rx));
     let events = tokio::spawn(dispatch(hub.clone(), events_rx));
@@ -250,6 +247,7 @@ fn room_settings(config: &Config, defaults: RoomSettings) -> RoomSettings {
         limits: RoomLimits { frame_bytes, participants, tracks, audio_slots, video_slots, ..defaults.limits },
         full_presence,
         ice_servers: ice_servers.collect(),
+        record_rooms: config.record_rooms.clone(),
         sdp: SdpLimits { bytes: signal.sdp_bytes, ..defaults.sdp },
         ..defaults
     }

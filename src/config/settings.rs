@@ -89,6 +89,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     row(
         ACCESS,
+        "open-grants",
+        One("GRANTS"),
+        "publish,subscribe,say",
+        "What those may do who come in without a token, separated by commas: publish, subscribe, say, moderate, record",
+    ),
+    row(
+        ACCESS,
         "admin-token",
         One("TOKEN"),
         "none",
@@ -160,6 +167,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         Switch,
         "off",
         "Delete a recording here when all of it was found where it was uploaded to",
+    ),
+    row(
+        OPERATION,
+        "record-rooms",
+        Many("NAME"),
+        "none",
+        "A room that is always recorded, as soon as anybody publishes in it: its name, in which * stands for any characters \
+         (class-*)",
     ),
     row(
         OPERATION,

@@ -57,6 +57,8 @@ pub struct Settings {
     pub keep_bytes: Option<u64>,
     /// Media that may wait for one recording, when the disk is slow.
     pub queue: usize,
+    /// Where those that ended go.
+    pub upload: Option<upload::Settings>,
 }
 
 /// What a room is told of its recording.
@@ -114,6 +116,9 @@ struct Running {
 impl Settings {
     /// Makes the root, private, if it is not there, and sees that folders can be made in it. In words for whoever starts the server.
     pub fn prepare(&self) -> Result<(), String> {
+        if let Some(upload) = &self.upload {
+            upload.check().map_err(|error| format!("recordings cannot be uploaded: {error}"))?;
+        }
         let root = self.root.display();
         begin::prepare(&self.root).map_err(|error| match error.kind() {
             io::ErrorKind::NotADirectory => format!("{root} is not a directory"),
@@ -147,6 +152,8 @@ impl Recordings {
             _alive,
         };
         let inner = Arc::new(Inner::new(Some(store), shards, taps, notices, metrics));
+        // Before the thread that takes away what is old: what is not uploaded yet is held.
+        inner.upload();
         let (for_watch, for_keep) = (Arc::downgrade(&inner), Arc::downgrade(&inner));
         let spawned = thread::spawn("rec-hash", 10, move || jobs.into_iter().for_each(Unhashed::hash))
             .and_then(|()| thread::spawn("rec-watch", 0, move || watch::run(&for_watch, &watched)))
@@ -167,12 +174,6 @@ impl Recordings {
             }
             command => self.0.post(recording, command),
         }
-    }
-
-    /// A room is gone, without having stopped its recordings.
-    pub fn forget_room(&self, room: RoomId, why: RecordingStop) {
-        let theirs = self.0.running().iter().filter(|(_, r)| r.room == room).map(|(id, _)| *id).collect::<Vec<_>>();
-        theirs.into_iter().for_each(|id| self.0.post(id, RecordingCommand::Stop(why)));
     }
 
     /// Ends all that run, and waits until their files are closed, no longer than so. What is not closed then will be healed.
@@ -199,17 +200,6 @@ impl Recordings {
         if let Some(store) = &self.0.store {
             store.holds().push(Box::new(is_needed));
         }
-    }
-
-    /// Uploads what is finished, from now on; on the runtime that this is called on. What is not there yet is not taken away here. In words
-    /// for whoever starts the server.
-    pub fn upload(&self, settings: &upload::Settings) -> Result<(), String> {
-        let Some(root) = self.root() else { return Ok(()) };
-        let uploader = Uploader::start(root, settings, Arc::clone(&self.0.metrics))?;
-        let needed = uploader.clone();
-        self.hold(move |id| needed.needs(id));
-        let _ = self.0.uploader.set(uploader);
-        Ok(())
     }
 
     /// Where recordings are kept, if they are.
@@ -266,6 +256,23 @@ impl Inner {
     ) -> Self {
         let (running, ended, uploader) = (Mutex::default(), Notify::new(), OnceLock::new());
         Self { store, shards, taps, notices, running, ended, uploader, metrics }
+    }
+
+    /// Uploads what has ended from now on, if that is wanted. What is not there yet is not taken away here.
+    fn upload(&self) {
+        let Some(store) = &self.store else { return };
+        let Some(settings) = &store.settings.upload else { return };
+        match Uploader::start(&store.settings.root, settings, Arc::clone(&self.metrics)) {
+            Ok(uploader) => {
+                let needed = uploader.clone();
+                store.holds().push(Box::new(move |id| needed.needs(id)));
+                let _ = self.uploader.set(uploader);
+            }
+            Err(error) => {
+                store.holds().push(Box::new(|_| true));
+                tracing::error!(error, "recordings cannot be uploaded");
+            }
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, FxHashMap<RecordingId, Running>> {

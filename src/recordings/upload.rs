@@ -41,6 +41,13 @@ pub struct Settings {
     pub delete: bool,
 }
 
+impl Settings {
+    /// Whether the environment has sound settings for a store. Nothing is sent yet.
+    pub fn check(&self) -> Result<(), String> {
+        Store::new(&self.target).map(drop)
+    }
+}
+
 /// Cheap to clone. The task ends with the runtime.
 #[derive(Clone)]
 pub struct Uploader(Arc<Inner>);

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -115,7 +114,7 @@ class Upload(unittest.TestCase):
         more = ("--recordings", str(self.root), "--recordings-upload", f"s3://{BUCKET}/{PREFIX}", "--recordings-min-free", "0", *more)
         with mock.patch.dict(os.environ, settings):
             server = Server(self.name, *more)
-        self.addCleanup(lambda: server.process.poll() is None and server.process.kill())
+        self.addCleanup(server.stop)
         return server
 
     def until(self, what, within: float = 60) -> None:
@@ -134,8 +133,8 @@ class Upload(unittest.TestCase):
         hashes = make_recording(self.root, "20261123-101500-7f3a", sizes)
         server = self.server("killed")
         self.until(lambda: server.metric("exedra_uploaded_bytes_total") > 40 * MIB)
-        server.process.send_signal(signal.SIGKILL)
-        server.process.wait()
+        server.process.kill()
+        server.stop()
         state = json.loads((self.root / "20261123-101500-7f3a/upload.json").read_text())
         confirmed = len(state["open"]["parts"])
         self.assertGreaterEqual(confirmed, 4)
