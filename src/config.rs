@@ -7,6 +7,7 @@ mod settings;
 pub use raw::Mistake;
 
 use crate::recordings;
+use crate::recordings::upload::Target;
 use crate::room::Grants;
 use crate::room::settings::RoomPattern;
 use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims, grants_of};
@@ -239,7 +240,20 @@ impl Check {
                 self.wrong(name, "has no effect without --recordings DIR");
             }
         }
-        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue })
+        let upload = self.upload();
+        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue, upload })
+    }
+
+    fn upload(&mut self) -> Option<recordings::upload::Settings> {
+        let target = self.one("recordings-upload", |t| Target::try_from(t).map_err(|e| format!("{t:?} {e}")));
+        let delete = self.one("recordings-upload-delete", switch).unwrap_or(false);
+        let needs = [("recordings-upload", "recordings"), ("recordings-upload-delete", "recordings-upload")];
+        for (name, other) in needs {
+            if self.raw.contains_key(name) && !self.raw.contains_key(other) {
+                self.wrong(name, format!("has no effect without --{other}"));
+            }
+        }
+        Some(recordings::upload::Settings { target: target?, delete })
     }
 
     fn access(&mut self, http: Option<SocketAddr>) -> Access {

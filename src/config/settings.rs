@@ -154,6 +154,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Media that may wait for each recording while the disk is slow. What finds no room is missing in its files, and told as a gap",
     ),
     row(
+        RECORDINGS,
+        "recordings-upload",
+        One("URL"),
+        "none",
+        "Where recordings that ended are uploaded to: s3://BUCKET/PREFIX. Endpoint, region and credentials come from the environment \
+         (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY). What is not uploaded yet is not deleted",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-upload-delete",
+        Switch,
+        "off",
+        "Delete a recording here when all of it was found where it was uploaded to",
+    ),
+    row(
         OPERATION,
         "record-rooms",
         Many("NAME"),

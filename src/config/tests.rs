@@ -135,6 +135,20 @@ fn rooms_that_are_always_recorded_have_names_and_a_place() {
 }
 
 #[test]
+fn uploads_go_to_a_bucket_and_need_recordings() {
+    let c = config(&["--recordings", "/tmp", "--recordings-upload", "s3://b-1/x/"], &[], "");
+    let upload = c.recordings.and_then(|r| r.upload).expect("it is wanted");
+    assert_eq!((upload.target.to_string().as_str(), upload.delete), ("s3://b-1/x", false));
+    let file = "recordings = '/tmp'\nrecordings_upload = 's3://b-1'\nrecordings_upload_delete = true";
+    let c = config(&["--config", "exedra.toml"], &[], file);
+    assert!(c.recordings.and_then(|r| r.upload).is_some_and(|u| u.delete));
+    let told = mistakes(&["--recordings-upload", "https://b-1.example"], &[], "");
+    assert!(told[0].contains("is not s3://BUCKET") && told[1].contains("without --recordings"), "{told:?}");
+    let told = mistakes(&["--recordings", "/tmp", "--recordings-upload-delete"], &[], "");
+    assert!(told[0].contains("without --recordings-upload"), "{told:?}");
+}
+
+#[test]
 fn advertised_addresses_have_a_socket() {
     let told = mistakes(&["--udp", "0.0.0.0:1", "--advertise", "2001:db8::1"], &[], "");
     assert!(told[0].contains("no --udp address is IPv6"), "{told:?}");
