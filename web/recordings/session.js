@@ -136,6 +136,7 @@ export class SessionView {
         this._timeline.element,
       ),
     );
+    globalThis.exedraRecording = { at: () => this._clock.at(performance.now()), players: () => this._grid.players() }; // for tests and the console
     this._ticking = setInterval(() => this._tick(), TICK_MS);
     this._play.focus({ preventScroll: true });
   }
