@@ -207,6 +207,11 @@ impl Recordings {
         self.0.store.as_ref().map(|store| store.settings.root.as_path())
     }
 
+    /// Whether somebody still needs a recording that has ended ([`hold`](Self::hold)).
+    pub fn is_held(&self, id: &SessionId) -> bool {
+        self.0.is_held(id)
+    }
+
     pub fn metrics(&self) -> &RecordingMetrics {
         &self.0.metrics
     }
