@@ -1,5 +1,6 @@
 //! Configuration: flags over environment over file over defaults, checked as a whole. All mistakes are told at once, each
 //! with the place where it was made.
+mod compose;
 mod raw;
 mod settings;
 
@@ -36,6 +37,8 @@ pub enum Invocation {
         claims: TokenClaims,
         lifetime: Duration,
     },
+    /// Make one video of a recording.
+    Compose(Box<recordings::compose::Request>),
 }
 
 /// A configuration that makes sense.
@@ -100,12 +103,18 @@ pub enum ConfigError {
     /// Help or version was asked for, or the command line cannot be read: clap's own words, for clap's own stream.
     Clap(clap::Error),
     Mistakes(Vec<Mistake>),
+    /// In the arguments of a subcommand that is not the server.
+    Arguments(Vec<Mistake>),
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Clap(error) => error.fmt(f),
+            ConfigError::Arguments(mistakes) => {
+                let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
             ConfigError::Mistakes(mistakes) => {
                 writeln!(f, "exedra cannot start: its configuration has {}", count(mistakes.len()))?;
                 mistakes.iter().try_for_each(|mistake| writeln!(f, "  {mistake}"))?;
@@ -135,6 +144,10 @@ fn load_with(
     file: &dyn Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Invocation, ConfigError> {
     let matches = settings::command().try_get_matches_from(args).map_err(ConfigError::Clap)?;
+    if let Some(("compose", compose)) = matches.subcommand() {
+        let request = compose::request(compose).map_err(ConfigError::Arguments)?;
+        return Ok(Invocation::Compose(Box::new(request)));
+    }
     let env: BTreeMap<String, String> = env.into_iter().filter(|(name, _)| name.starts_with("EXEDRA_")).collect();
     let mut mistakes = Vec::new();
     let raw = raw::gather(&matches, &env, file, &mut mistakes);

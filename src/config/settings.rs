@@ -308,6 +308,7 @@ pub(super) fn command() -> Command {
         .args(settings)
         .arg(config)
         .subcommand(token_command())
+        .subcommand(super::compose::command())
 }
 
 fn token_command() -> Command {

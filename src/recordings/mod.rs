@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods)] // Disks need a clock.
 mod begin;
 pub mod catalogue;
+pub mod compose;
 mod keep;
 mod mailbox;
 mod metrics;
@@ -163,12 +164,6 @@ impl Recordings {
             }
             command => self.0.post(recording, command),
         }
-    }
-
-    /// A room is gone, without having stopped its recordings.
-    pub fn forget_room(&self, room: RoomId, why: RecordingStop) {
-        let theirs = self.0.running().iter().filter(|(_, r)| r.room == room).map(|(id, _)| *id).collect::<Vec<_>>();
-        theirs.into_iter().for_each(|id| self.0.post(id, RecordingCommand::Stop(why)));
     }
 
     /// Ends all that run, and waits until their files are closed, no longer than so. What is not closed then will be healed.

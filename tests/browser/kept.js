@@ -1,5 +1,6 @@
 // Recordings on disk for the page's tests: made by FFmpeg, with the manifest and the events that the recorder would write.
 import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { mkdir, open, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -8,7 +9,7 @@ const run = promisify(execFile);
 const TONES = { p1: 330, p2: 440, p3: 550 };
 const ENCODERS = { VP8: 'libvpx', VP9: 'libvpx-vp9', H264: 'libx264' };
 
-/** Films that were made already, by what they show: they are the same for each test. */
+/** Films that are being made, by what they show: they are the same for each test, and stay in their folder for the next run. */
 const films = new Map();
 
 /**
@@ -22,6 +23,7 @@ export function film({ participant = 'p1', codec = 'VP8', seconds = 20, width = 
 
   async function make() {
     const name = join(folder, `${key.replace(/[^\w]+/g, '-')}.${codec === 'H264' ? 'mkv' : 'webm'}`);
+    if (existsSync(name)) return readFile(name);
     const picture = `color=c=${color}:s=${width}x${height}:r=25:d=${seconds},drawgrid=w=40:h=40:c=white@0.15,drawbox=x=0:y=ih-14:w=iw:h=14:c=black:t=fill,drawbox=x='iw*mod(t,1)':y=ih-14:w=10:h=14:c=white:t=fill,drawtext=text='%{eif\\:t\\:d}':fontsize=${Math.round(height / 3)}:fontcolor=white:x=(w-tw)/2:y=(h-th)/2`;
     const sound = `aevalsrc='if(lt(mod(t,1),0.15),0.3*sin(2*PI*${TONES[participant] ?? 440}*t),0)':s=48000:d=${seconds}`;
     const args = ['-nostdin', '-v', 'error', '-y'];
@@ -29,7 +31,8 @@ export function film({ participant = 'p1', codec = 'VP8', seconds = 20, width = 
     if (audio) args.push('-f', 'lavfi', '-i', sound);
     if (video) args.push('-pix_fmt', 'yuv420p', '-c:v', ENCODERS[codec], '-g', '50', '-b:v', '250k', ...(codec === 'H264' ? ['-preset', 'ultrafast', '-tune', 'zerolatency'] : ['-deadline', 'realtime', '-cpu-used', '8', '-lag-in-frames', '0', '-auto-alt-ref', '0']));
     if (audio) args.push('-c:a', 'libopus', '-ac', '2', '-b:a', '32k');
-    await run('ffmpeg', [...args, '-cluster_time_limit', '1000', '-f', codec === 'H264' ? 'matroska' : 'webm', name]);
+    await run('ffmpeg', [...args, '-cluster_time_limit', '1000', '-f', codec === 'H264' ? 'matroska' : 'webm', `${name}.new`]);
+    await rename(`${name}.new`, name);
     return readFile(name);
   }
 }
