@@ -12,7 +12,10 @@ mod keep;
 mod mailbox;
 mod metrics;
 mod task;
+#[cfg(test)]
+mod tests;
 mod thread;
+pub mod tool;
 pub mod upload;
 mod watch;
 

@@ -5,6 +5,7 @@
 mod compose;
 mod crash;
 mod ffmpeg;
+mod full;
 mod publisher;
 mod server;
 
