@@ -69,7 +69,13 @@ impl Recorder {
     }
 
     /// A second has passed.
-    pub fn note(&mut self, second: &Second, machine: &MachineSample, state: &State, server: &Server) -> Result<(), String> {
+    pub fn note(
+        &mut self,
+        second: &Second,
+        machine: &MachineSample,
+        state: &State,
+        server: &Server,
+    ) -> Result<(), String> {
         let now = Instant::now();
         let threads = server.threads().ok_or("the server's threads cannot be looked at")?;
         let seen = Seen { at: now, threads, packets_out: state.counter(OUT) };

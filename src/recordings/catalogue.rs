@@ -118,13 +118,7 @@ impl Catalogue {
 
     /// The newest recordings, of one room if `room` is given, that come after the id `after`; at most `limit` of them. Ids begin with
     /// the time of their start, so their order is that of time. What has no readable manifest is left out. `now_ms`: Unix milliseconds.
-    pub fn list(
-        &self,
-        room: Option<&str>,
-        after: Option<&SessionId>,
-        limit: usize,
-        now_ms: u64,
-    ) -> io::Result<Page> {
+    pub fn list(&self, room: Option<&str>, after: Option<&SessionId>, limit: usize, now_ms: u64) -> io::Result<Page> {
         let mut ids = self.ids()?;
         ids.retain(|id| after.is_none_or(|after| id < after));
         ids.sort_unstable_by(|a, b| b.cmp(a));

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test may read the clock")]
 mod crash;
 mod ffmpeg;
+mod hour;
 mod publisher;
 
 use exedra::record::heal::{Healed, heal};

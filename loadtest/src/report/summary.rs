@@ -149,14 +149,19 @@ fn recording_lines(recording: &Recording, line: &mut impl FnMut(&str, String)) {
         line(&format!("{name}: latency"), quantiles(&stretches.latency));
     }
     let own = CpuTime { user_us: recording.recorder_cpu_us, system_us: 0 }.share(recording.recorded_ms);
-    let share = recording.cost_share().map_or(String::new(), |share| format!(", in all {} of forwarding", percent(share)));
+    let share =
+        recording.cost_share().map_or(String::new(), |share| format!(", in all {} of forwarding", percent(share)));
     line("recorder's CPU", format!("{} of a core{share}", percent(own)));
     let gaps: u64 = recording.gaps.values().sum();
     let (files, lost) = (count(recording.files), count(recording.lost_packets));
     let ended = recording.ended.iter().map(|(how, n)| format!("{n} {how}")).collect::<Vec<_>>().join(", ");
     line(
         "recorded",
-        format!("{files} files, {}, {lost} packets missing, {} gaps; {ended}", bytes(recording.bytes as f64), count(gaps)),
+        format!(
+            "{files} files, {}, {lost} packets missing, {} gaps; {ended}",
+            bytes(recording.bytes as f64),
+            count(gaps)
+        ),
     );
 }
 

@@ -344,7 +344,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_again_comes_again() {
-        let mut rig = Rig::new(RigPlan { subscribers: 1, burst: 3, packet_len: 500, relayed: false, recorded: false }).expect("a rig");
+        let mut rig = Rig::new(RigPlan { subscribers: 1, burst: 3, packet_len: 500, relayed: false, recorded: false })
+            .expect("a rig");
         let mut sink = Collecting::default();
         let frame = rig.publisher.video_frame(false);
         rig.deliver(&frame, &mut sink);

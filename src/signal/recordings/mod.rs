@@ -80,7 +80,10 @@ pub(super) fn routes() -> Router<Signal> {
 enum Scope {
     All,
     /// Those of this room. `until_ms`: Unix milliseconds.
-    Room { name: String, until_ms: u64 },
+    Room {
+        name: String,
+        until_ms: u64,
+    },
 }
 
 #[derive(Deserialize)]
@@ -117,8 +120,7 @@ async fn show(State(signal): State<Signal>, Path(id): Path<String>, request: Req
     let id = visible(&kept, &scope, &id).await?;
     let now_ms = clock::wall_ms();
     let read = id.clone();
-    let (manifest, summary) =
-        look(&kept, move |c| Ok((c.manifest(&read)?, c.summary(&read, now_ms)?))).await?;
+    let (manifest, summary) = look(&kept, move |c| Ok((c.manifest(&read)?, c.summary(&read, now_ms)?))).await?;
     let until_ms = match scope {
         Scope::All => u64::MAX,
         Scope::Room { until_ms, .. } => until_ms,
@@ -272,12 +274,16 @@ fn kept(signal: &Signal) -> Result<Arc<Kept>, Problem> {
 /// a guess of that.
 fn scope(signal: &Signal, request: &Request) -> Result<Scope, Problem> {
     let Some(token) = bearer(request.headers())? else {
-        return Err(Problem::unauthorized("a token with the grant \"record\" is needed here, or the admin token", false));
+        return Err(Problem::unauthorized(
+            "a token with the grant \"record\" is needed here, or the admin token",
+            false,
+        ));
     };
     match &signal.settings.admin {
         Some(admin) if !is_token(token) => admin::admit_operator(signal, admin, request).map(|()| Scope::All),
         _ if signal.access().secret.is_none() => {
-            let detail = "the admin token is needed here: this server was started without a --secret for tokens of rooms";
+            let detail =
+                "the admin token is needed here: this server was started without a --secret for tokens of rooms";
             Err(Problem::unauthorized(detail, true))
         }
         _ => {

@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn a_part_is_of_the_file_that_the_first_part_was_of() {
         let ask = |if_range: &'static str, etag: Option<&str>| {
-            let headers = [(RANGE, HeaderValue::from_static("bytes=1-")), (IF_RANGE, HeaderValue::from_static(if_range))];
+            let headers =
+                [(RANGE, HeaderValue::from_static("bytes=1-")), (IF_RANGE, HeaderValue::from_static(if_range))];
             Wanted::of(&HeaderMap::from_iter(headers), 10, etag)
         };
         assert_eq!(ask("\"a\"", Some("\"a\"")), Wanted::Part { start: 1, end: 10 });

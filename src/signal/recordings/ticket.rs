@@ -68,7 +68,9 @@ mod tests {
         assert_eq!(tag.len(), 64);
         let later = format!("{:x}-{tag}", u64::from_str_radix(expires, 16).unwrap() + 1);
         let flipped = format!("{expires}-{}{}", if tag.starts_with('0') { '1' } else { '0' }, &tag[1..]);
-        for forged in [later, flipped, String::new(), "-".into(), format!("{expires}-"), format!("{expires}-{}", &tag[1..])] {
+        for forged in
+            [later, flipped, String::new(), "-".into(), format!("{expires}-"), format!("{expires}-{}", &tag[1..])]
+        {
             assert!(!tickets.admits(&id("a-1"), &forged, 0), "{forged}");
         }
         assert!(!tickets.admits(&id("a-1"), &format!("{expires}-{}", "ä".repeat(32)), 0));
