@@ -34,7 +34,15 @@ impl Root {
     }
 
     fn settings(&self) -> Settings {
-        Settings { root: self.0.clone(), min_free: 0, quota: None, keep: None, keep_bytes: None, queue: 1 << 20 }
+        Settings {
+            root: self.0.clone(),
+            min_free: 0,
+            quota: None,
+            keep: None,
+            keep_bytes: None,
+            queue: 1 << 20,
+            upload: None,
+        }
     }
 
     fn manifest(&self, name: &str) -> Manifest {

@@ -6,6 +6,7 @@ mod compose;
 mod crash;
 mod ffmpeg;
 mod full;
+mod hour;
 mod publisher;
 mod server;
 
