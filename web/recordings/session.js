@@ -39,7 +39,6 @@ export class SessionView {
     clearInterval(this._ticking);
     removeEventListener('keydown', this._keys);
     this._grid?.close();
-    this._timeline?.close();
   }
 
   async _load() {
@@ -194,7 +193,7 @@ export class SessionView {
     const live = this._running && end - at < LIVE_MS + 4000;
     setAttribute(this._live, 'data-on', live);
     setAttribute(this._live, 'aria-pressed', String(live));
-    this._timeline.show(at, this._running ? end : undefined);
+    this._timeline.show(at);
     this._chat.show(at);
   }
 
