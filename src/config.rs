@@ -1,12 +1,16 @@
 //! Configuration: flags over environment over file over defaults, checked as a whole. All mistakes are told at once, each
 //! with the place where it was made.
+mod compose;
 mod raw;
 mod settings;
 
 pub use raw::Mistake;
 
 use crate::recordings;
-use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims};
+use crate::recordings::upload::Target;
+use crate::room::Grants;
+use crate::room::settings::RoomPattern;
+use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims, grants_of};
 use crate::signal::names::{RoomName, person_name};
 use crate::signal::origin::{Origin, Origins};
 use crate::signal::outbox::OutboxLimits;
@@ -34,6 +38,8 @@ pub enum Invocation {
         claims: TokenClaims,
         lifetime: Duration,
     },
+    /// Make one video of a recording.
+    Compose(Box<recordings::compose::Request>),
 }
 
 /// A configuration that makes sense.
@@ -51,6 +57,8 @@ pub struct Config {
     pub cors: Origins,
     /// None: nothing is recorded.
     pub recordings: Option<recordings::Settings>,
+    /// Rooms that are always recorded.
+    pub record_rooms: Vec<RoomPattern>,
     /// A filter of `tracing_subscriber`, known to be well-formed.
     pub log: String,
     pub drain: Duration,
@@ -96,12 +104,18 @@ pub enum ConfigError {
     /// Help or version was asked for, or the command line cannot be read: clap's own words, for clap's own stream.
     Clap(clap::Error),
     Mistakes(Vec<Mistake>),
+    /// In the arguments of a subcommand that is not the server.
+    Arguments(Vec<Mistake>),
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Clap(error) => error.fmt(f),
+            ConfigError::Arguments(mistakes) => {
+                let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
             ConfigError::Mistakes(mistakes) => {
                 writeln!(f, "exedra cannot start: its configuration has {}", count(mistakes.len()))?;
                 mistakes.iter().try_for_each(|mistake| writeln!(f, "  {mistake}"))?;
@@ -131,15 +145,17 @@ fn load_with(
     file: &dyn Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Invocation, ConfigError> {
     let matches = settings::command().try_get_matches_from(args).map_err(ConfigError::Clap)?;
+    if let Some(("compose", compose)) = matches.subcommand() {
+        let request = compose::request(compose).map_err(ConfigError::Arguments)?;
+        return Ok(Invocation::Compose(Box::new(request)));
+    }
     let env: BTreeMap<String, String> = env.into_iter().filter(|(name, _)| name.starts_with("EXEDRA_")).collect();
     let mut mistakes = Vec::new();
     let raw = raw::gather(&matches, &env, file, &mut mistakes);
-    let mut check = Check { raw, mistakes };
+    let mut check = Check { raw, mistakes, warnings: raw::doubtful_variables(&env) };
     let invocation = match matches.subcommand() {
         Some(("token", token)) => check.token(token),
-        _ => check
-            .config()
-            .map(|config| Invocation::Serve(Box::new(Config { warnings: raw::doubtful_variables(&env), ..config }))),
+        _ => check.config().map(|config| Invocation::Serve(Box::new(config))),
     };
     match invocation {
         Some(invocation) if check.mistakes.is_empty() => Ok(invocation),
@@ -151,6 +167,7 @@ fn load_with(
 struct Check {
     raw: Raw,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
 impl Check {
@@ -165,6 +182,7 @@ impl Check {
         let admin = self.admin(&access);
         let cors = self.cors();
         let recordings = self.recordings();
+        let record_rooms = self.record_rooms();
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
         let shards = self.one("shards", shards);
@@ -180,11 +198,12 @@ impl Check {
             admin,
             cors,
             recordings,
+            record_rooms,
             log: log.unwrap_or_else(|| "info".into()),
             drain: drain.unwrap_or(Duration::from_secs(10)),
             shards: shards.unwrap_or_else(processors),
             limits,
-            warnings: Vec::new(),
+            warnings: std::mem::take(&mut self.warnings),
         })
     }
 
@@ -221,7 +240,20 @@ impl Check {
                 self.wrong(name, "has no effect without --recordings DIR");
             }
         }
-        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue })
+        let upload = self.upload();
+        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue, upload })
+    }
+
+    fn upload(&mut self) -> Option<recordings::upload::Settings> {
+        let target = self.one("recordings-upload", |t| Target::try_from(t).map_err(|e| format!("{t:?} {e}")));
+        let delete = self.one("recordings-upload-delete", switch).unwrap_or(false);
+        let needs = [("recordings-upload", "recordings"), ("recordings-upload-delete", "recordings-upload")];
+        for (name, other) in needs {
+            if self.raw.contains_key(name) && !self.raw.contains_key(other) {
+                self.wrong(name, format!("has no effect without --{other}"));
+            }
+        }
+        Some(recordings::upload::Settings { target: target?, delete })
     }
 
     fn access(&mut self, http: Option<SocketAddr>) -> Access {
@@ -237,7 +269,30 @@ impl Check {
                  anybody in on purpose",
             );
         }
-        Access { open: open.unwrap_or(!given && local), secret }
+        let open = open.unwrap_or(!given && local);
+        Access { secret, open, guests: self.guests(open, local) }
+    }
+
+    /// What guests may do.
+    fn guests(&mut self, open: bool, local: bool) -> Grants {
+        let Some(names) = self.one("open-grants", grants) else { return Grants::USUAL };
+        let guests = grants_of(&names);
+        if !open {
+            self.warnings.push("open-grants has no effect: nobody comes in without a token".into());
+        } else if !local && (guests.record || guests.moderate) {
+            let what = if guests.record { "record" } else { "moderate" };
+            let warning = format!("open-grants: anybody who finds this server may {what}, in any room");
+            self.warnings.push(warning);
+        }
+        guests
+    }
+
+    fn record_rooms(&mut self) -> Vec<RoomPattern> {
+        let Some(patterns) = self.many("record-rooms", room_pattern) else { return Vec::new() };
+        if !self.raw.contains_key("recordings") {
+            self.wrong("record-rooms", "needs a place for recordings: give --recordings DIR");
+        }
+        patterns
     }
 
     fn admin(&mut self, access: &Access) -> Option<Secret> {
@@ -407,6 +462,12 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     } else {
         Err(format!("{text} does not exist, and neither does {}", parent.display()))
     }
+}
+
+/// The name of a room, in which `*` may stand for any characters.
+fn room_pattern(text: &str) -> Result<RoomPattern, String> {
+    RoomName::try_from(text.replace('*', "x").as_str()).map_err(|e| format!("is no name of a room: {e}"))?;
+    Ok(RoomPattern::new(text))
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

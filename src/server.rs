@@ -247,6 +247,7 @@ fn room_settings(config: &Config, defaults: RoomSettings) -> RoomSettings {
         limits: RoomLimits { frame_bytes, participants, tracks, audio_slots, video_slots, ..defaults.limits },
         full_presence,
         ice_servers: ice_servers.collect(),
+        record_rooms: config.record_rooms.clone(),
         sdp: SdpLimits { bytes: signal.sdp_bytes, ..defaults.sdp },
         ..defaults
     }

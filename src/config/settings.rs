@@ -89,6 +89,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     row(
         ACCESS,
+        "open-grants",
+        One("GRANTS"),
+        "publish,subscribe,say",
+        "What those may do who come in without a token, separated by commas: publish, subscribe, say, moderate, record",
+    ),
+    row(
+        ACCESS,
         "admin-token",
         One("TOKEN"),
         "none",
@@ -145,6 +152,29 @@ pub(super) const SETTINGS: &[Setting] = &[
         One("BYTES"),
         "64MiB",
         "Media that may wait for each recording while the disk is slow. What finds no room is missing in its files, and told as a gap",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-upload",
+        One("URL"),
+        "none",
+        "Where recordings that ended are uploaded to: s3://BUCKET/PREFIX. Endpoint, region and credentials come from the environment \
+         (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY). What is not uploaded yet is not deleted",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-upload-delete",
+        Switch,
+        "off",
+        "Delete a recording here when all of it was found where it was uploaded to",
+    ),
+    row(
+        OPERATION,
+        "record-rooms",
+        Many("NAME"),
+        "none",
+        "A room that is always recorded, as soon as anybody publishes in it: its name, in which * stands for any characters \
+         (class-*)",
     ),
     row(
         OPERATION,
@@ -293,6 +323,7 @@ pub(super) fn command() -> Command {
         .args(settings)
         .arg(config)
         .subcommand(token_command())
+        .subcommand(super::compose::command())
 }
 
 fn token_command() -> Command {

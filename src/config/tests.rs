@@ -29,7 +29,7 @@ fn the_defaults_are_a_server_for_this_machine() {
     let c = config(&[], &[], "");
     assert_eq!(c.http, SocketAddr::from(([127, 0, 0, 1], 8080)));
     assert_eq!(c.udp, ["0.0.0.0:7882", "[::]:7882"].map(|a| a.parse::<SocketAddr>().unwrap()));
-    assert_eq!(c.access, Access { secret: None, open: true });
+    assert_eq!(c.access, Access { open: true, ..Access::default() });
     assert_eq!((c.cors, c.drain), (Origins::Any, Duration::from_secs(10)));
     assert!(c.warnings.is_empty());
 }
@@ -106,6 +106,46 @@ fn who_may_look_has_a_token_of_their_own() {
     assert!(told[0].starts_with("EXEDRA_ADMIN_TOKEN: is the --secret"), "{told:?}");
     let told = mistakes(&["--admin-token", "short"], &[], "");
     assert!(told[0].starts_with("--admin-token: is shorter than 16 bytes"), "{told:?}");
+}
+
+#[test]
+fn guests_may_do_what_they_are_given() {
+    assert_eq!(config(&[], &[], "").access.guests, Grants::USUAL);
+    let c = config(&["--open-grants", "publish, record"], &[], "");
+    let nothing = Grants { publish: false, subscribe: false, say: false, moderate: false, record: false };
+    assert_eq!(c.access.guests, Grants { publish: true, record: true, ..nothing });
+    assert!(c.warnings.is_empty(), "nobody else finds it");
+    let c = config(&["--open-grants", "record", "--open", "--http", "0.0.0.0:80"], &[], "");
+    assert_eq!(c.warnings, ["open-grants: anybody who finds this server may record, in any room"]);
+    let c = config(&["--open-grants", "say", "--secret", "0123456789abcdef"], &[], "");
+    assert_eq!(c.warnings, ["open-grants has no effect: nobody comes in without a token"]);
+    let told = mistakes(&["--open-grants", "fly"], &[], "");
+    assert!(told[0].starts_with("--open-grants: \"fly\" is none of publish"), "{told:?}");
+}
+
+#[test]
+fn rooms_that_are_always_recorded_have_names_and_a_place() {
+    let c = config(&["--recordings", "/tmp", "--record-rooms", "class-*", "--record-rooms", "demo"], &[], "");
+    let always = |name: &str| c.record_rooms.iter().any(|pattern| pattern.matches(name));
+    assert_eq!(["class-4b", "demo", "class", "other"].map(always), [true, true, false, false]);
+    let told = mistakes(&["--record-rooms", "a b*"], &[("EXEDRA_RECORDINGS", "/tmp")], "");
+    assert!(told[0].starts_with("--record-rooms: \"a b*\" "), "{told:?}");
+    let told = mistakes(&["--record-rooms", "demo"], &[], "");
+    assert!(told[0].contains("--recordings DIR"), "{told:?}");
+}
+
+#[test]
+fn uploads_go_to_a_bucket_and_need_recordings() {
+    let c = config(&["--recordings", "/tmp", "--recordings-upload", "s3://b-1/x/"], &[], "");
+    let upload = c.recordings.and_then(|r| r.upload).expect("it is wanted");
+    assert_eq!((upload.target.to_string().as_str(), upload.delete), ("s3://b-1/x", false));
+    let file = "recordings = '/tmp'\nrecordings_upload = 's3://b-1'\nrecordings_upload_delete = true";
+    let c = config(&["--config", "exedra.toml"], &[], file);
+    assert!(c.recordings.and_then(|r| r.upload).is_some_and(|u| u.delete));
+    let told = mistakes(&["--recordings-upload", "https://b-1.example"], &[], "");
+    assert!(told[0].contains("is not s3://BUCKET") && told[1].contains("without --recordings"), "{told:?}");
+    let told = mistakes(&["--recordings", "/tmp", "--recordings-upload-delete"], &[], "");
+    assert!(told[0].contains("without --recordings-upload"), "{told:?}");
 }
 
 #[test]

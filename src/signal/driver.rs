@@ -4,11 +4,14 @@ use super::close::{CloseCode, GOING_AWAY, INTERNAL};
 use super::hub::{Entry, Hub, Inbox, Letter, Machine, Stop, going_away};
 use super::outbox::Outbox;
 use crate::engine::{Command, Event};
-use crate::ids::ShardId;
-use crate::room::api::{HttpId, HttpRequest, HttpResponse, Input, Output, RecordingStop, SocketId};
+use crate::ids::{RecordingId, ShardId};
+use crate::room::api::{
+    HttpId, HttpRequest, HttpResponse, Input, Output, RecordingCommand, RecordingEvent, RecordingStop, SocketId,
+};
 use crate::room::shards::Router;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -34,6 +37,7 @@ pub(super) async fn run(hub: Hub, entry: Arc<Entry>, machine: Box<dyn Machine>, 
         sockets: FxHashMap::default(),
         requests: FxHashMap::default(),
         router,
+        recordings: BTreeSet::new(),
         empty: true,
         draining: false,
     };
@@ -61,6 +65,8 @@ struct Driver {
     requests: FxHashMap<HttpId, oneshot::Sender<HttpResponse>>,
     /// Which shard carries which peer.
     router: Router,
+    /// The recordings that have not been stopped.
+    recordings: BTreeSet<RecordingId>,
     /// The room said that nobody is in it, and nobody has come since.
     empty: bool,
     draining: bool,
@@ -159,6 +165,9 @@ impl Driver {
             Letter::Input(input) => input,
         };
         match &input {
+            Input::Recording(id, RecordingEvent::Refused(_) | RecordingEvent::Ended(_)) => {
+                self.recordings.remove(id);
+            }
             Input::SocketClosed { socket } => drop(self.sockets.remove(socket)),
             Input::Drain { .. } => self.draining = true,
             _ => {}
@@ -206,7 +215,7 @@ impl Driver {
                     }
                 }
                 Output::Engine(command) => self.command(command).await?,
-                Output::Recording(id, command) => self.hub.recordings().handle(self.entry.id, id, command),
+                Output::Recording(id, command) => self.record(id, command),
                 Output::Http { http, response } => {
                     if let Some(reply) = self.requests.remove(&http) {
                         // Whoever asked may be gone: the room hears of that by its own deadlines.
@@ -218,6 +227,15 @@ impl Driver {
         }
         self.outputs = outputs;
         Ok(())
+    }
+
+    fn record(&mut self, id: RecordingId, command: RecordingCommand) {
+        match command {
+            RecordingCommand::Start { .. } => drop(self.recordings.insert(id)),
+            RecordingCommand::Stop(_) => drop(self.recordings.remove(&id)),
+            _ => {}
+        }
+        self.hub.recordings().handle(self.entry.id, id, command);
     }
 
     async fn command(&mut self, command: Command) -> Result<(), Ended> {
@@ -236,12 +254,6 @@ impl Driver {
             Ended::Empty | Ended::Drained | Ended::Shutdown => (GOING_AWAY, "the server goes away"),
             Ended::Panicked | Ended::Overrun | Ended::EngineGone => (INTERNAL, "something went wrong in this room"),
         };
-        // The room stops its recording itself, if it has the time.
-        let stop = match ended {
-            Ended::Empty | Ended::Panicked => RecordingStop::RoomEnded,
-            Ended::Drained | Ended::Shutdown | Ended::Overrun | Ended::EngineGone => RecordingStop::Shutdown,
-        };
-        self.hub.recordings().forget_room(self.entry.id, stop);
         let metrics = self.hub.metrics();
         match ended {
             Ended::Empty | Ended::Drained | Ended::Shutdown => tracing::debug!(?ended, "closed"),
@@ -262,6 +274,11 @@ impl Driver {
             }
         }
         self.requests.clear();
+        // A room that broke could not stop its own.
+        let stop = if ended == Ended::Shutdown { RecordingStop::Shutdown } else { RecordingStop::RoomEnded };
+        for id in std::mem::take(&mut self.recordings) {
+            self.record(id, RecordingCommand::Stop(stop));
+        }
         for (peer, shard) in self.router.peers() {
             let Some(engine) = self.hub.engine(shard) else { continue };
             if engine.send(Command::RemovePeer { peer }).await.is_err() {
