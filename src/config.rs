@@ -7,6 +7,7 @@ mod settings;
 pub use raw::Mistake;
 
 use crate::recordings;
+use crate::recordings::upload::Target;
 use crate::room::Grants;
 use crate::room::settings::RoomPattern;
 use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims, grants_of};
@@ -37,8 +38,20 @@ pub enum Invocation {
         claims: TokenClaims,
         lifetime: Duration,
     },
+    /// Look after the folder of recordings.
+    Recordings {
+        root: PathBuf,
+        action: RecordingsAction,
+    },
     /// Make one video of a recording.
     Compose(Box<recordings::compose::Request>),
+}
+
+/// What is done with a folder of recordings by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordingsAction {
+    List,
+    Heal,
 }
 
 /// A configuration that makes sense.
@@ -154,6 +167,7 @@ fn load_with(
     let mut check = Check { raw, mistakes, warnings: raw::doubtful_variables(&env) };
     let invocation = match matches.subcommand() {
         Some(("token", token)) => check.token(token),
+        Some(("recordings", action)) => check.recordings_tool(action),
         _ => check.config().map(|config| Invocation::Serve(Box::new(config))),
     };
     match invocation {
@@ -239,7 +253,20 @@ impl Check {
                 self.wrong(name, "has no effect without --recordings DIR");
             }
         }
-        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue })
+        let upload = self.upload();
+        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue, upload })
+    }
+
+    fn upload(&mut self) -> Option<recordings::upload::Settings> {
+        let target = self.one("recordings-upload", |t| Target::try_from(t).map_err(|e| format!("{t:?} {e}")));
+        let delete = self.one("recordings-upload-delete", switch).unwrap_or(false);
+        let needs = [("recordings-upload", "recordings"), ("recordings-upload-delete", "recordings-upload")];
+        for (name, other) in needs {
+            if self.raw.contains_key(name) && !self.raw.contains_key(other) {
+                self.wrong(name, format!("has no effect without --{other}"));
+            }
+        }
+        Some(recordings::upload::Settings { target: target?, delete })
     }
 
     fn access(&mut self, http: Option<SocketAddr>) -> Access {
@@ -346,6 +373,21 @@ impl Check {
             nbf: None,
         };
         Some(Invocation::Token { secret: secret?, claims, lifetime })
+    }
+
+    fn recordings_tool(&mut self, matches: &ArgMatches) -> Option<Invocation> {
+        if !self.raw.contains_key("recordings") {
+            self.wrong("recordings", "is missing: whose recordings?");
+        }
+        let root = self.one("recordings", |text| match Path::new(text).is_dir() {
+            true => Ok(PathBuf::from(text)),
+            false => Err(format!("{text} is not a directory")),
+        });
+        let action = match matches.subcommand_name() {
+            Some("heal") => RecordingsAction::Heal,
+            _ => RecordingsAction::List,
+        };
+        Some(Invocation::Recordings { root: root?, action })
     }
 
     fn one<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {

@@ -1,8 +1,10 @@
 //! Arguments -> Config -> Server.
-use exedra::config::{self, ConfigError, Invocation};
+use exedra::config::{self, ConfigError, Invocation, RecordingsAction};
 use exedra::recordings::compose::{self, Stop};
+use exedra::recordings::tool;
 use exedra::{server, signal};
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +19,7 @@ fn main() -> ExitCode {
             claims.exp = signal::wall_ms() / 1000 + lifetime.as_secs();
             report(signal::auth::sign(&secret, &claims).map(|token| println!("{token}")))
         }
+        Ok(Invocation::Recordings { root, action }) => recordings(&root, action),
         Ok(Invocation::Compose(request)) => compose(&request),
         Err(ConfigError::Clap(error)) => error.exit(),
         Err(error) => {
@@ -43,6 +46,20 @@ fn compose(request: &compose::Request) -> ExitCode {
             ExitCode::from(130)
         }
         Err(error) => report(Err(error)),
+    }
+}
+
+/// Exit code 1 also when something could not be healed.
+fn recordings(root: &Path, action: RecordingsAction) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let done = match action {
+        RecordingsAction::List => tool::list(root, signal::wall_ms(), &mut out).map(|()| true),
+        RecordingsAction::Heal => tool::heal(root, &mut out),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => report(Err(format!("{}: {error}", root.display()))),
     }
 }
 

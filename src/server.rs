@@ -260,7 +260,6 @@ fn signal_settings(config: &Config) -> signal::Settings {
         cors: config.cors.clone(),
         ice_servers: config.ice_servers.clone(),
         limits: config.limits.signal,
-        recordings: config.recordings.as_ref().map(|kept| kept.root.clone()),
     }
 }
 

@@ -154,6 +154,21 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Media that may wait for each recording while the disk is slow. What finds no room is missing in its files, and told as a gap",
     ),
     row(
+        RECORDINGS,
+        "recordings-upload",
+        One("URL"),
+        "none",
+        "Where recordings that ended are uploaded to: s3://BUCKET/PREFIX. Endpoint, region and credentials come from the environment \
+         (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY). What is not uploaded yet is not deleted",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-upload-delete",
+        Switch,
+        "off",
+        "Delete a recording here when all of it was found where it was uploaded to",
+    ),
+    row(
         OPERATION,
         "record-rooms",
         Many("NAME"),
@@ -299,7 +314,7 @@ pub(super) fn command() -> Command {
         .help_heading(OPERATION)
         .action(ArgAction::Append)
         .global(true);
-    let settings = SETTINGS.iter().map(|s| s.arg().global(s.name == "secret"));
+    let settings = SETTINGS.iter().map(|s| s.arg().global(matches!(s.name, "secret" | "recordings")));
     Command::new("exedra")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Exedra forwards audio and video between the people in a room (an SFU)")
@@ -308,7 +323,18 @@ pub(super) fn command() -> Command {
         .args(settings)
         .arg(config)
         .subcommand(token_command())
+        .subcommand(recordings_command())
         .subcommand(super::compose::command())
+}
+
+fn recordings_command() -> Command {
+    let heal = "Closes recordings that a crash left open. Those that are being written are left alone";
+    Command::new("recordings")
+        .about("Looks after the folder of recordings (--recordings DIR). A server may be using it")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("list").about("Lists the recordings that there are, the newest first"))
+        .subcommand(Command::new("heal").about(heal))
 }
 
 fn token_command() -> Command {

@@ -11,7 +11,7 @@ use crate::peer::config::{CodecParameters, ReceiveMedia};
 use crate::peer::srtp::SsrcState;
 use crate::rtp::codec::{self, Codec, FrameInfo, Kind};
 use crate::rtp::dd::Structures;
-use crate::rtp::extension::{AudioLevel, Extension, ExtensionMap};
+use crate::rtp::extension::{AbsCaptureTime, AudioLevel, Extension, ExtensionMap};
 use crate::rtp::header::Header;
 use crate::rtp::packet::{ExtensionSpans, PacketInfo};
 use crate::rtp::{PayloadType, SeqNo};
@@ -153,7 +153,14 @@ impl Engine {
         packet: PacketInfo,
     ) -> Result<(), DropReason> {
         let stream = &mut self.streams[at];
-        let clock = &self.peers[index].clock;
+        let clock = &mut self.peers[index].clock;
+        if let Some(value) = packet.extensions.value(Extension::AbsCaptureTime, stream.history.reserved())
+            && let Ok(capture) = AbsCaptureTime::parse(value)
+        {
+            let ntp = capture.sender_ntp();
+            clock.handle_capture(now, ntp);
+            stream.clock.handle_capture(ntp, packet.timestamp);
+        }
         let captured_at = stream.clock.captured_at(clock, packet.timestamp).unwrap_or(now);
         stream.history.commit(seq, len, now, StoredInfo { packet, captured_at })?;
         if let Some(nack) = &mut stream.nack {
@@ -425,8 +432,7 @@ fn note_level(track: &mut Track, stream: &ReceiveStream, seq: SeqNo, now: Instan
         return;
     }
     let Some(stored) = stream.history.packet(seq) else { return };
-    let mut values = stored.meta.packet.extensions.values(stored.bytes);
-    if let Some((_, value)) = values.find(|(e, _)| *e == Extension::AudioLevel)
+    if let Some(value) = stored.meta.packet.extensions.value(Extension::AudioLevel, stored.bytes)
         && let Ok(level) = AudioLevel::parse(value)
     {
         track.level.add(now, level.level);

@@ -4,6 +4,7 @@ use super::audio_line::{AudioLine, Laid, Sound};
 use super::depacketize::{Size, opus};
 use super::manifest::{AvOffset, Gap, GapCause, SizeChange};
 use super::reception::{Frame, Reception};
+use super::reorder::WAIT;
 use super::timeline::{Placed, Timeline};
 use super::webm::{TrackCodec, TrackIndex, Writer};
 use crate::metrics::DropReason;
@@ -17,6 +18,10 @@ use std::time::{Duration, Instant, SystemTime};
 const SETTLED: Duration = Duration::from_millis(300);
 /// Silence is put in for what was to be heard so long ago, if no packet is waited for.
 const SILENT: Duration = Duration::from_secs(1);
+/// Encodings of one picture are placed no farther from each other.
+const SAME_PICTURE: Duration = Duration::from_millis(12);
+/// Between two sources: a pause of more is told as a gap.
+const LONG_PAUSE: Duration = Duration::from_millis(500);
 /// What was written is handed to the file this often.
 const FLUSH: Duration = Duration::from_millis(500);
 /// What is told of a file is bounded: more gaps are counted, more sizes forgotten.
@@ -117,7 +122,7 @@ struct Line {
     source: Option<SourceId>,
     reception: Reception,
     /// The source that is to follow, until it has a keyframe.
-    next: Option<(SourceId, Reception)>,
+    next: Option<Next>,
     timeline: Timeline,
     /// Since when it has been interrupted, and why.
     interrupted: Option<GapCause>,
@@ -127,7 +132,21 @@ struct Line {
     last: Option<(Duration, Duration)>,
     /// Of sources before the current one.
     lost_before: u64,
+    /// The last frame that is in the file: what comes goes behind it.
+    written: Option<Duration>,
     summary: TrackSummary,
+}
+
+/// A source that is to follow the present one.
+#[derive(Debug)]
+struct Next {
+    source: SourceId,
+    reception: Reception,
+    /// When its first packet came, and when that was captured.
+    since: Instant,
+    captured_at: Instant,
+    /// When its last packet came.
+    last: Instant,
 }
 
 /// The error of sound against that of the picture.
@@ -170,7 +189,7 @@ impl<W: Write + Seek> Recorder<W> {
             return Err(DropReason::CodecNotNegotiated);
         }
         line.is_live = true;
-        line.reception_of(source, packet.info.codec).handle_packet(now, packet)
+        line.handle_packet(now, source, packet)
     }
 
     /// A packet of this number carried nothing: it is not missing.
@@ -271,11 +290,36 @@ impl<W: Write + Seek> Recorder<W> {
 
     fn take_video(&mut self, now: Instant) {
         let Some(line) = &mut self.video else { return };
-        let frames = line.take(now);
+        let (frames, anew) = line.take(now);
         let wanted = line.wants_keyframe(now);
         self.events.extend(wanted.map(Event::WantKeyframe));
-        for (placed, frame) in frames {
+        for (n, (placed, frame)) in frames.into_iter().enumerate() {
+            if anew == Some(n) {
+                self.give_way(placed.at);
+            }
             self.add_picture(placed, frame);
+        }
+    }
+
+    /// Another source begins here: what the one before has from here on is not needed.
+    fn give_way(&mut self, from: Duration) {
+        let Some(line) = &mut self.video else { return };
+        let own = |(at, track, _): &(Duration, TrackIndex, u64)| (*track == line.index).then_some(*at);
+        let doubled = |at: Duration| at + SAME_PICTURE >= from;
+        let summary = &mut line.summary;
+        self.queue.retain(|key, frame| {
+            let stays = !own(key).is_some_and(doubled);
+            summary.frames -= u64::from(!stays);
+            summary.keyframes -= u64::from(!stays && frame.keyframe);
+            stays
+        });
+        let last = self.queue.keys().filter_map(own).max().or(line.written);
+        line.last = last.map(|at| (at, at));
+        summary.last = last.unwrap_or_default();
+        // (What is missing before a source shows in no number of its own.)
+        let paused = last.is_some_and(|last| from > last + LONG_PAUSE);
+        if paused && line.interrupted.is_none() {
+            line.interrupted = Some(GapCause::Loss);
         }
     }
 
@@ -295,7 +339,7 @@ impl<W: Write + Seek> Recorder<W> {
 
     fn take_audio(&mut self, now: Instant) {
         let Some(line) = &mut self.audio else { return };
-        for (placed, frame) in line.take(now) {
+        for (placed, frame) in line.take(now).0 {
             let gap = self.audio.as_mut().and_then(|line| line.note(placed, &frame));
             self.note_gap(gap);
             let mut sounds = Vec::new();
@@ -330,12 +374,15 @@ impl<W: Write + Seek> Recorder<W> {
     fn settled(&self, now: Instant) -> Duration {
         let usual = self.since_start(now).saturating_sub(SETTLED);
         let video = self.video.as_ref().filter(|l| l.reception.is_waiting()).map(Line::last_at);
+        // Pictures of the present source that the next one has, too, give way to those.
+        let next = self.video.as_ref().and_then(|l| l.next.as_ref()).filter(|next| now < next.since + WAIT);
+        let next = next.map(|next| self.since_start(next.captured_at).saturating_sub(SAME_PICTURE));
         // Sound has no holes up to its end; what comes next goes there.
         let audio = match (self.voice.end(), &self.audio) {
             (None, Some(line)) if line.reception.is_waiting() => Some(Duration::ZERO),
             (end, _) => end,
         };
-        [video, audio].into_iter().flatten().fold(usual, Duration::min)
+        [video, next, audio].into_iter().flatten().fold(usual, Duration::min)
     }
 
     fn enqueue(&mut self, at: Duration, track: TrackIndex, queued: Queued) {
@@ -346,6 +393,9 @@ impl<W: Write + Seek> Recorder<W> {
     fn write_until(&mut self, until: Duration) -> io::Result<()> {
         while let Some(entry) = self.queue.first_entry().filter(|e| e.key().0 <= until) {
             let ((at, track, _), frame) = entry.remove_entry();
+            if let Some(line) = self.video.as_mut().filter(|line| line.index == track) {
+                line.written = Some(at);
+            }
             self.out.write(self.start, at, track, &frame)?;
         }
         Ok(())
@@ -391,40 +441,52 @@ impl Line {
             is_live: false,
             last: None,
             lost_before: 0,
+            written: None,
             summary: TrackSummary::default(),
         }
     }
 
-    /// The reception of this source: the current one, or the one that is to follow.
-    fn reception_of(&mut self, source: SourceId, codec: Codec) -> &mut Reception {
+    /// A packet of the current source, or of the one that is to follow.
+    fn handle_packet(&mut self, now: Instant, source: SourceId, packet: MediaPacket<'_>) -> Result<(), DropReason> {
+        let codec = packet.info.codec;
         if self.source.is_none() {
             (self.source, self.reception) = (Some(source), Reception::new(codec));
         }
         // A packet of the current source does not end the wait for the next one: both come for a while.
         if self.source == Some(source) && self.reception.codec() == codec {
-            return &mut self.reception;
+            return self.reception.handle_packet(now, packet);
         }
-        let known = self.next.as_ref().is_some_and(|(next, r)| *next == source && r.codec() == codec);
-        let next = self.next.take().filter(|_| known).unwrap_or_else(|| (source, Reception::new(codec)));
-        &mut self.next.insert(next).1
+        let captured_at = packet.captured_at;
+        let anew = || Next { source, reception: Reception::new(codec), since: now, captured_at, last: now };
+        let known = self.next.take().filter(|next| next.source == source && next.reception.codec() == codec);
+        let next = self.next.insert(known.unwrap_or_else(anew));
+        (next.captured_at, next.last) = (next.captured_at.min(captured_at), now);
+        next.reception.handle_packet(now, packet)
     }
 
-    /// The frames that are ready, in their places. Goes over to the next source when that has one; its first is a keyframe.
-    fn take(&mut self, now: Instant) -> Vec<(Placed, Frame)> {
+    /// The frames that are ready, in their places. Goes over to the next source when that has one; its first is a keyframe. Gives which
+    /// frame that is.
+    fn take(&mut self, now: Instant) -> (Vec<(Placed, Frame)>, Option<usize>) {
         let mut frames = Vec::new();
         self.reception.handle_timeout(now);
         self.place_ready(&mut frames);
-        if let Some((_, next)) = &mut self.next {
-            next.handle_timeout(now);
+        // One that was not heard of any more is not waited for, nor asked for keyframes.
+        self.next.take_if(|next| now >= next.last + WAIT);
+        if let Some(next) = &mut self.next {
+            next.reception.handle_timeout(now);
         }
-        if let Some((source, next)) = self.next.take_if(|(_, next)| next.has_frame()) {
-            // What still waits in the old one was captured while the new one was there already.
-            self.lost_before += std::mem::replace(&mut self.reception, next).lost();
-            self.source = Some(source);
-            self.timeline.restart(self.codec.clock_rate());
-            self.place_ready(&mut frames);
-        }
-        frames
+        let Some(next) = self.next.take_if(|next| next.reception.has_frame()) else { return (frames, None) };
+        // What still waits in the old one was captured while the new one was there already.
+        self.lost_before += std::mem::replace(&mut self.reception, next.reception).lost();
+        self.source = Some(next.source);
+        let first = frames.len();
+        let last = match self.codec.kind() {
+            Kind::Video => self.written,
+            Kind::Audio => self.last.map(|(at, _)| at),
+        };
+        self.timeline.restart(self.codec.clock_rate(), last);
+        self.place_ready(&mut frames);
+        (frames, Some(first))
     }
 
     fn place_ready(&mut self, into: &mut Vec<(Placed, Frame)>) {
@@ -439,7 +501,7 @@ impl Line {
             return None;
         }
         let (source, reception) = match &mut self.next {
-            Some((source, next)) => (*source, next),
+            Some(next) => (next.source, &mut next.reception),
             None => (self.source?, &mut self.reception),
         };
         reception.poll_keyframe_request(now).then_some(source)
@@ -499,8 +561,9 @@ impl<W: Write + Seek> Output<W> {
         if frame.keyframe {
             writer.describe(track, frame.size, frame.configuration.as_deref())?;
         }
-        self.end = self.end.max(at + frame.length);
-        writer.write(track, at.saturating_sub(self.zero), frame.length, frame.keyframe, &frame.data)
+        writer.write(track, at.saturating_sub(self.zero), frame.length, frame.keyframe, &frame.data)?;
+        self.end = self.zero + writer.duration();
+        Ok(())
     }
 }
 

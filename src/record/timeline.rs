@@ -54,12 +54,14 @@ impl Timeline {
         Self { start, rate, timestamps: TimestampExtender::new(), anchor: None }
     }
 
-    /// The stream goes on with timestamps that have nothing to do with those before.
-    pub fn restart(&mut self, rate: u32) {
+    /// The stream goes on with timestamps that have nothing to do with those before. Frames after `last` (all, if there is none) were placed
+    /// in vain: what comes may take their places.
+    pub fn restart(&mut self, rate: u32, last: Option<Duration>) {
         self.rate = rate;
         self.timestamps = TimestampExtender::new();
         if let Some(anchor) = &mut self.anchor {
             anchor.ticks = u64::MAX; // Farther from any timestamp than JUMP.
+            anchor.placed = anchor.placed.min(last.map_or(-STEP, |last| last.as_nanos() as i64));
         }
     }
 
@@ -152,7 +154,7 @@ mod tests {
         let mut line = Timeline::new(start, 90_000);
         line.place(5, start + ms(100), start + ms(150));
         assert_eq!(line.place(5 + 900_000, start + ms(10_100), start + ms(10_150)).at, ms(10_100));
-        line.restart(90_000);
+        line.restart(90_000, Some(ms(10_100)));
         assert_eq!(line.place(77, start + ms(12_000), start + ms(12_050)).at, ms(12_000));
         // A capture time that cannot be is held to when it came.
         assert_eq!(line.place(77 + 90_000_000, start + ms(900_000), start + ms(13_000)).at, ms(13_000));

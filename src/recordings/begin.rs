@@ -91,11 +91,17 @@ fn make_folder(root: &Path, wall: SystemTime) -> io::Result<(SessionId, Folder)>
 /// `20261123-101500-7f3a`: the time in UTC, and something random.
 pub(super) fn name(wall: SystemTime, salt: u16) -> SessionId {
     let seconds = wall.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
-    let name = format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{salt:04x}");
+    let time: String = date_time(seconds).chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let name = format!("{}-{salt:04x}", time.replace(' ', "-"));
     SessionId::try_from(name.as_str()).unwrap_or_else(|_| unreachable!("{name} is made of digits"))
+}
+
+/// `2026-11-23 10:15:00`, so many seconds after the Unix epoch, in UTC.
+pub(super) fn date_time(seconds: u64) -> String {
+    let (year, month, day) = date(seconds / 86_400);
+    let time = seconds % 86_400;
+    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
 /// Year, month and day of the Gregorian calendar, so many days after 1970-01-01. Years begin in March here, so that a leap day is

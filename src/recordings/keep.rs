@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn settings(keep: Option<Duration>, keep_bytes: Option<u64>) -> Settings {
-        Settings { root: "/nowhere".into(), min_free: 0, quota: None, keep, keep_bytes, queue: 0 }
+        Settings { root: "/nowhere".into(), min_free: 0, quota: None, keep, keep_bytes, queue: 0, upload: None }
     }
 
     /// In the order in which they go.

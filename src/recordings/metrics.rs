@@ -44,6 +44,14 @@ pub struct RecordingMetrics {
     /// Recordings taken away because of their age, and because of what all take.
     pub deleted_age: AtomicU64,
     pub deleted_bytes: AtomicU64,
+    /// Recordings that wait to be uploaded, that which goes up included.
+    pub uploads_waiting: AtomicU64,
+    /// Recordings that were found whole where they were uploaded to.
+    pub uploaded_recordings: AtomicU64,
+    pub uploaded_files: AtomicU64,
+    pub uploaded_bytes: AtomicU64,
+    /// Times that one could not go on.
+    pub upload_failures: AtomicU64,
 }
 
 /// How recordings end.
@@ -125,6 +133,11 @@ impl Default for RecordingMetrics {
             sync_failures: c(),
             deleted_age: c(),
             deleted_bytes: c(),
+            uploads_waiting: c(),
+            uploaded_recordings: c(),
+            uploaded_files: c(),
+            uploaded_bytes: c(),
+            upload_failures: c(),
         }
     }
 }

@@ -12,7 +12,11 @@ mod keep;
 mod mailbox;
 mod metrics;
 mod task;
+#[cfg(test)]
+mod tests;
 mod thread;
+pub mod tool;
+pub mod upload;
 mod watch;
 
 pub use metrics::{EndedWhy, RecordingMetrics};
@@ -35,6 +39,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc};
+use upload::Uploader;
 use watch::Space;
 
 /// Recordings at a time: each has a thread.
@@ -55,6 +60,8 @@ pub struct Settings {
     pub keep_bytes: Option<u64>,
     /// Media that may wait for one recording, when the disk is slow.
     pub queue: usize,
+    /// Where those that ended go.
+    pub upload: Option<upload::Settings>,
 }
 
 /// What a room is told of its recording.
@@ -78,6 +85,7 @@ struct Inner {
     running: Mutex<FxHashMap<RecordingId, Running>>,
     /// One of them is closed.
     ended: Notify,
+    uploader: OnceLock<Uploader>,
     metrics: Arc<RecordingMetrics>,
 }
 
@@ -111,6 +119,9 @@ struct Running {
 impl Settings {
     /// Makes the root, private, if it is not there, and sees that folders can be made in it. In words for whoever starts the server.
     pub fn prepare(&self) -> Result<(), String> {
+        if let Some(upload) = &self.upload {
+            upload.check().map_err(|error| format!("recordings cannot be uploaded: {error}"))?;
+        }
         let root = self.root.display();
         begin::prepare(&self.root).map_err(|error| match error.kind() {
             io::ErrorKind::NotADirectory => format!("{root} is not a directory"),
@@ -144,6 +155,8 @@ impl Recordings {
             _alive,
         };
         let inner = Arc::new(Inner::new(Some(store), shards, taps, notices, metrics));
+        // Before the thread that takes away what is old: what is not uploaded yet is held.
+        inner.upload();
         let (for_watch, for_keep) = (Arc::downgrade(&inner), Arc::downgrade(&inner));
         let spawned = thread::spawn("rec-hash", 10, move || jobs.into_iter().for_each(Unhashed::hash))
             .and_then(|()| thread::spawn("rec-watch", 0, move || watch::run(&for_watch, &watched)))
@@ -197,6 +210,11 @@ impl Recordings {
         self.0.store.as_ref().map(|store| store.settings.root.as_path())
     }
 
+    /// Whether somebody still needs a recording that has ended ([`hold`](Self::hold)).
+    pub fn is_held(&self, id: &SessionId) -> bool {
+        self.0.is_held(id)
+    }
+
     pub fn metrics(&self) -> &RecordingMetrics {
         &self.0.metrics
     }
@@ -244,7 +262,25 @@ impl Inner {
         notices: mpsc::UnboundedSender<Notice>,
         metrics: Arc<RecordingMetrics>,
     ) -> Self {
-        Self { store, shards, taps, notices, running: Mutex::default(), ended: Notify::new(), metrics }
+        let (running, ended, uploader) = (Mutex::default(), Notify::new(), OnceLock::new());
+        Self { store, shards, taps, notices, running, ended, uploader, metrics }
+    }
+
+    /// Uploads what has ended from now on, if that is wanted. What is not there yet is not taken away here.
+    fn upload(&self) {
+        let Some(store) = &self.store else { return };
+        let Some(settings) = &store.settings.upload else { return };
+        match Uploader::start(&store.settings.root, settings, Arc::clone(&self.metrics)) {
+            Ok(uploader) => {
+                let needed = uploader.clone();
+                store.holds().push(Box::new(move |id| needed.needs(id)));
+                let _ = self.uploader.set(uploader);
+            }
+            Err(error) => {
+                store.holds().push(Box::new(|_| true));
+                tracing::error!(error, "recordings cannot be uploaded");
+            }
+        }
     }
 
     fn running(&self) -> MutexGuard<'_, FxHashMap<RecordingId, Running>> {
@@ -292,7 +328,10 @@ impl Inner {
 
     /// A recording's thread is done.
     fn forget(&self, recording: RecordingId) {
-        self.running().remove(&recording);
+        let ended = self.running().remove(&recording);
+        if let (Some(uploader), Some(id)) = (self.uploader.get(), ended.as_ref().and_then(|r| r.folder.get())) {
+            uploader.offer(id.clone());
+        }
         self.ended.notify_waiters();
     }
 }

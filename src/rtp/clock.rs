@@ -2,6 +2,7 @@
 //!
 //! Every publisher has a clock of its own. Sender reports (RFC 3550 section 6.4.1) tie the RTP timestamps of all streams of one
 //! publisher to that clock, and the fastest report so far ties that clock to ours. Until a report came, the fastest packet serves.
+//! A packet that says itself when it was captured (abs-capture-time) counts as a report of its stream.
 use std::time::{Duration, Instant};
 
 /// Ties a publisher's NTP clock to ours: one for each peer.
@@ -9,14 +10,33 @@ use std::time::{Duration, Instant};
 pub struct PeerClock {
     /// `(our time, its NTP time)` of the report with the least delay so far.
     anchor: Option<(Instant, u64)>,
+    /// A report came. Before that, the fastest capture time serves, which is later by what the encoder takes.
+    is_reported: bool,
 }
 
-/// How fast two clocks may drift apart: the anchor is loosened by this much, so that it follows (RFC 3550 assumes 100 ppm or better).
-const MAX_DRIFT_PPM: u64 = 200;
+/// How fast two clocks may drift apart: the anchor is loosened by this much, so that it follows. Crystals are good for 100 ppm, but a
+/// clock that NTP sets right without a step is made to run up to 500 ppm fast or slow.
+const MAX_DRIFT_PPM: u64 = 500;
+/// A capture time that is farther from what the reports say is of another clock, and is not followed.
+const MAX_DISAGREEMENT: Duration = Duration::from_millis(500);
 
 impl PeerClock {
     /// A sender report with this NTP time (32.32 fixed point seconds) arrived.
     pub fn handle_report(&mut self, now: Instant, ntp: u64) {
+        if !std::mem::replace(&mut self.is_reported, true) {
+            self.anchor = None;
+        }
+        self.follow(now, ntp);
+    }
+
+    /// A packet arrived that was captured at this NTP time.
+    pub fn handle_capture(&mut self, now: Instant, ntp: u64) {
+        if !self.is_reported {
+            self.follow(now, ntp);
+        }
+    }
+
+    fn follow(&mut self, now: Instant, ntp: u64) {
         let Some((at, anchor_ntp)) = self.anchor else {
             self.anchor = Some((now, ntp));
             return;
@@ -53,7 +73,7 @@ fn shift(at: Instant, nanos: i64) -> Option<Instant> {
 #[derive(Clone, Debug)]
 pub struct StreamClock {
     rate: u32,
-    /// `(NTP time, RTP timestamp)` of the last sender report.
+    /// `(NTP time, RTP timestamp)` of the last sender report, or of a packet that told when it was captured.
     report: Option<(u64, u32)>,
     /// `(arrival, RTP timestamp)` of the packet with the least delay of late.
     fastest: Option<(Instant, u32)>,
@@ -67,6 +87,16 @@ impl StreamClock {
 
     pub fn handle_report(&mut self, ntp: u64, timestamp: u32) {
         self.report = Some((ntp, timestamp));
+    }
+
+    /// A packet with this timestamp says that it was captured at this NTP time of the publisher's.
+    pub fn handle_capture(&mut self, ntp: u64, timestamp: u32) {
+        let off = self.report.map(|(known, reported)| {
+            ntp_ticks_between(known, ntp).saturating_sub(self.nanos(reported, timestamp)).unsigned_abs()
+        });
+        if off.is_none_or(|off| u128::from(off) <= MAX_DISAGREEMENT.as_nanos()) {
+            self.report = Some((ntp, timestamp));
+        }
     }
 
     /// A packet with this timestamp arrived.
@@ -149,6 +179,58 @@ mod tests {
         c.handle_packet(t0 + ms(15), 0); // 10 ms later by timestamp, 5 ms sooner: the path's delay was 15 ms less
         c.handle_packet(t0 + ms(90), 2_700);
         assert_eq!(c.captured_at(&PeerClock::default(), 9_000), Some(t0 + ms(115)));
+    }
+
+    #[test]
+    fn packets_that_tell_when_they_were_captured_need_no_report() {
+        let t0 = now();
+        let ms = Duration::from_millis;
+        let mut peer = PeerClock::default();
+        let (mut audio, mut video) = (StreamClock::new(48_000), StreamClock::new(90_000));
+        // Both were captured at NTP 1000.0; sound is 25 ms on its way, the picture, which had to be encoded, 60 ms.
+        for (clock, late) in [(&mut audio, 25), (&mut video, 60)] {
+            clock.handle_packet(t0 + ms(late), 7_000);
+            peer.handle_capture(t0 + ms(late), ntp(1000.0));
+            clock.handle_capture(ntp(1000.0), 7_000);
+        }
+        let at = |clock: &StreamClock, peer: &PeerClock| clock.captured_at(peer, 7_000).unwrap();
+        assert!(close(at(&audio, &peer), t0 + ms(25)) && close(at(&video, &peer), t0 + ms(25)));
+        // A report knows better, and both go along.
+        peer.handle_report(t0 + ms(1_010), ntp(1001.0));
+        peer.handle_capture(t0 + ms(1_002), ntp(1001.0));
+        assert!(close(at(&audio, &peer), t0 + ms(10)) && close(at(&video, &peer), t0 + ms(10)));
+        // What is told on another clock than the reports' is not followed.
+        audio.handle_report(ntp(1001.0), 7_000 + 48_000);
+        audio.handle_capture(ntp(5.0), 7_000 + 96_000);
+        assert!(close(at(&audio, &peer), t0 + ms(10)));
+    }
+
+    /// What reports say over two hours of clocks that drift, on a path whose delay wanders: smooth, and never far off.
+    #[test]
+    fn hours_of_drift_are_followed() {
+        let t0 = now();
+        // The publisher's clock against ours, and its sound card's against that.
+        for (ppm, card) in [(-100.0, 100.0), (100.0, -100.0), (450.0, 0.0), (-450.0, 50.0)] {
+            let (mut peer, mut clock) = (PeerClock::default(), StreamClock::new(48_000));
+            let (mut random, mut last) = (77u64, None);
+            for second in 0..7_200u32 {
+                let elapsed = f64::from(second);
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let delay = 0.020 + (random >> 40) as f64 / (1u64 << 24) as f64 * 0.015;
+                let own = elapsed * (1.0 + ppm / 1e6);
+                let timestamp = (own * (1.0 + card / 1e6) * 48_000.0) as u64 as u32;
+                let arrives = t0 + Duration::from_secs_f64(elapsed + delay);
+                peer.handle_report(arrives, ntp(1_000.0 + own));
+                clock.handle_report(ntp(1_000.0 + own), timestamp);
+                let told = clock.captured_at(&peer, timestamp).unwrap();
+                let off = told.duration_since(t0).as_secs_f64() - elapsed;
+                assert!((0.008..0.045).contains(&off), "{ppm}: {off} s after {second} s");
+                if let Some(last) = last.replace(off) {
+                    let step: f64 = off - last;
+                    assert!(step.abs() < 0.016, "{ppm}: a step of {step} s after {second} s");
+                }
+            }
+        }
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl AudioLevel {
 pub struct AbsCaptureTime {
     /// On the capturer's clock: NTP's 32.32 fixed point, seconds since 1900.
     pub ntp: u64,
-    /// What to add to get the clock of whoever sends this packet on: signed 32.32 seconds. The last hop adjusts it.
+    /// How far the capturer's clock is ahead of that of whoever sends this packet on: signed 32.32 seconds. The last hop adjusts it.
     pub clock_offset: Option<i64>,
 }
 
@@ -122,6 +122,10 @@ impl AbsCaptureTime {
             _ => return Err(Malformed("absolute capture time is 8 or 16 bytes")),
         };
         Ok(Self { ntp, clock_offset })
+    }
+    /// The same moment on the clock of the sender's reports.
+    pub fn sender_ntp(self) -> u64 {
+        self.ntp.wrapping_sub(self.clock_offset.unwrap_or(0) as u64)
     }
     /// Writes the value into `out`, and says how many of its bytes are used: 8 or 16.
     pub fn write(self, out: &mut [u8; 16]) -> usize {

@@ -50,6 +50,13 @@ impl ExtensionSpans {
         }
     }
 
+    /// The value of one of them, read from the packet that they were noted for.
+    pub fn value<'a>(&self, extension: Extension, packet: &'a [u8]) -> Option<&'a [u8]> {
+        let mut spans = self.spans.iter().take(usize::from(self.count));
+        let &(_, len, offset) = spans.find(|(e, ..)| *e == extension as u8)?;
+        packet.get(usize::from(offset)..usize::from(offset) + usize::from(len))
+    }
+
     /// The values, read from the packet that they were noted for.
     pub fn values<'a>(&'a self, packet: &'a [u8]) -> impl Iterator<Item = (Extension, &'a [u8])> + 'a {
         self.spans.iter().take(usize::from(self.count)).filter_map(move |&(extension, len, offset)| {

@@ -93,6 +93,11 @@ const RECORDING_FIELDS: &[(&str, &str, &str, RecordingField)] = &[
     ("exedra_recordings_heal_failures_total", "counter", "Times that one could not be.", |m| &m.heal_failures),
     ("exedra_recording_syncs_total", "counter", "Times that the disk was told to keep what was written.", |m| &m.syncs),
     ("exedra_recording_sync_failures_total", "counter", "Times that it did not.", |m| &m.sync_failures),
+    ("exedra_uploads_waiting", "gauge", "Recordings that wait to be uploaded.", |m| &m.uploads_waiting),
+    ("exedra_uploaded_recordings_total", "counter", "Recordings uploaded.", |m| &m.uploaded_recordings),
+    ("exedra_uploaded_files_total", "counter", "Files of recordings uploaded.", |m| &m.uploaded_files),
+    ("exedra_uploaded_bytes_total", "counter", "Bytes of recordings uploaded.", |m| &m.uploaded_bytes),
+    ("exedra_upload_failures_total", "counter", "Times that an upload could not go on.", |m| &m.upload_failures),
 ];
 
 fn render_recordings(text: &mut Text, m: &RecordingMetrics) {

@@ -46,7 +46,6 @@ use outbox::OutboxLimits;
 use problem::Problem;
 use recordings::Kept;
 use std::any::Any;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -61,8 +60,6 @@ pub struct Settings {
     pub cors: Origins,
     pub ice_servers: Vec<IceServer>,
     pub limits: Limits,
-    /// Where recordings are kept. None: there are none.
-    pub recordings: Option<PathBuf>,
 }
 
 /// Bounds of signalling.
@@ -128,7 +125,7 @@ impl Signal {
     /// `shards`: the counters of the media shards, for `/metrics`.
     pub fn new(settings: Settings, hub: Hub, shards: Vec<Arc<ShardMetrics>>) -> Self {
         let addresses = Arc::new(Addresses::new(settings.limits.sockets_per_address));
-        let recordings = settings.recordings.clone().map(|root| Arc::new(Kept::new(root)));
+        let recordings = hub.recordings().root().map(|root| Arc::new(Kept::new(root.to_owned())));
         Self {
             settings: Arc::new(settings),
             hub,

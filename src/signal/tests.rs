@@ -168,7 +168,7 @@ fn settings(access: Access) -> Settings {
         outbox: OutboxLimits { messages: 256, bytes: 1 << 20 },
     };
     let ice_servers = vec![IceServer { urls: vec!["stun:stun.example.org".into()], username: None, credential: None }];
-    Settings { access, admin: None, cors: Origins::Any, ice_servers, limits, recordings: None }
+    Settings { access, admin: None, cors: Origins::Any, ice_servers, limits }
 }
 
 const OPEN: Access = Access { secret: None, open: true, guests: Grants::USUAL };

@@ -21,29 +21,38 @@ impl Film {
     pub const LENGTH: Duration = Duration::from_secs(crate::SECONDS as u64);
 
     pub fn encode(folder: &Path, codec: Codec, seconds: u32, width: u32, height: u32) -> Self {
+        Self::encode_at(folder, RATE, codec, seconds, width, height)
+    }
+
+    /// At so many pictures a second.
+    pub fn encode_at(folder: &Path, rate: u64, codec: Codec, seconds: u32, width: u32, height: u32) -> Self {
         let (encoder, options, _) = encoder(codec);
         let (picture, sound) = Self::files(folder, codec, seconds, width);
         let film = format!(
-            "testsrc=s={width}x{height}:r={RATE}:d={seconds},drawbox=c=white:t=fill:enable='lt(mod(t,1),0.199)'"
+            "testsrc=s={width}x{height}:r={rate}:d={seconds},drawbox=c=white:t=fill:enable='lt(mod(t,1),0.199)'"
         );
         run(
             "ffmpeg",
             &["-v", "error", "-y", "-f", "lavfi", "-i", &film, "-pix_fmt", "yuv420p", "-c:v", encoder],
-            |c| c.args(options.split(' ')).args(["-g", "25", "-b:v", "300k"]).arg(&picture),
+            |c| c.args(options.split(' ')).args(["-g", &rate.to_string(), "-b:v", "300k"]).arg(&picture),
         );
         let tone = format!("aevalsrc='if(lt(mod(t,1),0.2),0.5*sin(2*PI*1000*t),0)':s=48000:d={seconds}");
         run("ffmpeg", &["-v", "error", "-y", "-f", "lavfi", "-i", &tone, "-c:a", "libopus", "-ac", "2"], |c| {
             c.arg(&sound)
         });
-        Self::load(folder, codec, seconds, width)
+        Self::read(folder, rate, codec, seconds, width)
     }
 
     /// One that was encoded before.
     pub fn load(folder: &Path, codec: Codec, seconds: u32, width: u32) -> Self {
+        Self::read(folder, RATE, codec, seconds, width)
+    }
+
+    fn read(folder: &Path, rate: u64, codec: Codec, seconds: u32, width: u32) -> Self {
         let (original, sound) = Self::files(folder, codec, seconds, width);
         let bytes = std::fs::read(&original).unwrap();
         let pictures = if encoder(codec).2 == "ivf" { ivf(&bytes) } else { access_units(&bytes) };
-        assert_eq!(pictures.len() as u64, u64::from(seconds) * RATE, "{}", original.display());
+        assert_eq!(pictures.len() as u64, u64::from(seconds) * rate, "{}", original.display());
         let mut sounds = ogg_packets(&std::fs::read(&sound).unwrap());
         // The last one is for the encoder's delay.
         sounds.truncate(seconds as usize * 50);
@@ -158,6 +167,13 @@ pub fn decode(path: &Path) -> String {
     run("ffmpeg", &["-v", "warning", "-i"], |c| c.arg(path).args(["-fps_mode", "passthrough", "-f", "null", "-"])).1
 }
 
+/// When each block of a stream is to be shown or heard, in milliseconds.
+pub fn times(path: &Path, stream: &str) -> Vec<f64> {
+    let args = ["-v", "error", "-select_streams", stream, "-show_entries", "packet=pts_time", "-of", "csv=p=0"];
+    let (out, _) = run("ffprobe", &args, |c| c.arg(path));
+    out.lines().filter_map(|line| Some(line.trim_end_matches(',').parse::<f64>().ok()? * 1_000.0)).collect()
+}
+
 /// A hash of each decoded picture.
 pub fn picture_hashes(path: &Path) -> Vec<String> {
     let args = ["-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"];
@@ -167,8 +183,13 @@ pub fn picture_hashes(path: &Path) -> Vec<String> {
 
 /// When the picture turns white, in milliseconds.
 pub fn flashes(path: &Path) -> Vec<f64> {
-    let filter = "signalstats,metadata=mode=print:key=lavfi.signalstats.YAVG:file=-";
-    let args = ["-map", "0:v", "-fps_mode", "passthrough", "-vf", filter, "-f", "null", "-"];
+    flashes_in(path, "null")
+}
+
+/// The same, of what another filter leaves of it.
+pub fn flashes_in(path: &Path, filter: &str) -> Vec<f64> {
+    let filter = format!("{filter},signalstats,metadata=mode=print:key=lavfi.signalstats.YAVG:file=-");
+    let args = ["-map", "0:v", "-fps_mode", "passthrough", "-vf", &filter, "-f", "null", "-"];
     onsets(&run("ffmpeg", &["-v", "error", "-i"], |c| c.arg(path).args(args)).0, 200.0)
 }
 

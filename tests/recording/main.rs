@@ -2,8 +2,11 @@
 //!
 //! The film flashes and beeps once a second, so that sound and picture can be compared where they come out of the decoders.
 #![allow(clippy::disallowed_methods, reason = "a test may read the clock")]
+mod compose;
 mod crash;
 mod ffmpeg;
+mod full;
+mod hour;
 mod publisher;
 mod server;
 

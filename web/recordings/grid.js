@@ -20,7 +20,7 @@ export class Grid {
 
   close() {
     this._resize.disconnect();
-    for (const { players } of this._tiles.values()) for (const player of players.values()) player.close();
+    for (const player of this.players()) player.close();
   }
 
   /** @param {ReturnType<import('./events.js').tiles>} wanted @param {Map<string, string>} names */
@@ -42,26 +42,27 @@ export class Grid {
     this._place();
   }
 
+  players() {
+    return [...this._tiles.values()].flatMap(({ players }) => [...players.values()]);
+  }
+
   setVolume(level) {
     this._volume = level;
-    for (const { players } of this._tiles.values()) for (const player of players.values()) player.volume = level;
+    for (const player of this.players()) player.volume = level;
   }
 
   covers(ms) {
-    for (const { players } of this._tiles.values()) for (const player of players.values()) if (!player.covers(ms)) return false;
-    return true;
+    return this.players().every((player) => player.covers(ms));
   }
 
   /** Until when there is something of the files that grow: of that which has got furthest. Undefined: that is not known. */
   reached(ms) {
     let furthest;
-    for (const { players } of this._tiles.values()) {
-      for (const player of players.values()) {
-        if (!player.growing || !player.isAt(ms)) continue;
-        const reached = player.reached;
-        if (reached === undefined) return undefined;
-        furthest = Math.max(furthest ?? 0, reached);
-      }
+    for (const player of this.players()) {
+      if (!player.growing || !player.isAt(ms)) continue;
+      const reached = player.reached;
+      if (reached === undefined) return undefined;
+      furthest = Math.max(furthest ?? 0, reached);
     }
     return furthest;
   }
@@ -115,7 +116,7 @@ export class Grid {
     const screens = all.filter(({ content }) => content === 'screen');
     for (const tile of this._tiles.values()) tile.element.hidden = !all.includes(tile);
     const order = screens.length ? [...screens, ...all.filter((tile) => !screens.includes(tile))] : all;
-    const places = screens.length ? stage(order.length, width, height, GAP) : grid(order.length, width, height, GAP, 1);
+    const places = screens.length ? stage(order.length, width, height, GAP) : grid(order.length, width, height, GAP, 1.5);
     order.forEach(({ element }, n) => {
       const place = places[n];
       element.hidden = !place;

@@ -101,6 +101,12 @@ export class Player {
     video.preload = 'auto';
   }
 
+  /** Where its picture and its sound are, in milliseconds of the session: those that play. */
+  get places() {
+    const playing = [this.video, this._audio].filter((element) => element?.currentSrc && !element.paused);
+    return playing.map(({ currentTime }) => this.file.startMs + currentTime * 1000);
+  }
+
   get growing() {
     return this.file.growing;
   }

@@ -68,7 +68,7 @@ export class SessionView {
   }
 
   _take(manifest) {
-    for (const file of manifest.files) file.growing = !file.sha256 && manifest.state === 'recording' && !manifest.ended;
+    for (const file of manifest.files) file.growing = file.durationMs === 0 && manifest.state === 'recording' && !manifest.ended;
     const first = !this._manifest;
     this._manifest = manifest;
     this._taken = performance.now();
@@ -78,15 +78,10 @@ export class SessionView {
   }
 
   async _readEvents() {
-    for (;;) {
-      const part = await bytes(this._id, 'events.jsonl', this._events.read).catch((error) => {
-        // Nothing new, or nothing at all.
-        if (error.status === 416 || error.status === 404) return new Uint8Array();
-        throw error;
-      });
+    while (this._events.read < this._manifest.eventsBytes) {
+      const part = await bytes(this._id, 'events.jsonl', this._events.read, this._manifest.eventsBytes);
       if (part.length === 0) return;
       this._events.add(part);
-      if (!this._follows()) return;
     }
   }
 
@@ -141,6 +136,7 @@ export class SessionView {
         this._timeline.element,
       ),
     );
+    globalThis.exedraRecording = { at: () => this._clock.at(performance.now()), players: () => this._grid.players() }; // for tests and the console
     this._ticking = setInterval(() => this._tick(), TICK_MS);
     this._play.focus({ preventScroll: true });
   }

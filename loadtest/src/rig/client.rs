@@ -26,7 +26,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn connect(
+    /// Adds the peer to the engine, in the rig's room, and shakes hands.
+    pub fn connect(
         engine: &mut Engine,
         now: Instant,
         identity: &LocalIdentity,
