@@ -1,11 +1,16 @@
 //! Configuration: flags over environment over file over defaults, checked as a whole. All mistakes are told at once, each
 //! with the place where it was made.
+mod compose;
 mod raw;
 mod settings;
 
 pub use raw::Mistake;
 
-use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims};
+use crate::recordings;
+use crate::recordings::upload::Target;
+use crate::room::Grants;
+use crate::room::settings::RoomPattern;
+use crate::signal::auth::{Access, GRANT_NAMES, Secret, TokenClaims, grants_of};
 use crate::signal::names::{RoomName, person_name};
 use crate::signal::origin::{Origin, Origins};
 use crate::signal::outbox::OutboxLimits;
@@ -33,6 +38,20 @@ pub enum Invocation {
         claims: TokenClaims,
         lifetime: Duration,
     },
+    /// Look after the folder of recordings.
+    Recordings {
+        root: PathBuf,
+        action: RecordingsAction,
+    },
+    /// Make one video of a recording.
+    Compose(Box<recordings::compose::Request>),
+}
+
+/// What is done with a folder of recordings by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordingsAction {
+    List,
+    Heal,
 }
 
 /// A configuration that makes sense.
@@ -48,7 +67,10 @@ pub struct Config {
     /// Opens `/v1/admin`.
     pub admin: Option<Secret>,
     pub cors: Origins,
-    pub recordings: Option<PathBuf>,
+    /// None: nothing is recorded.
+    pub recordings: Option<recordings::Settings>,
+    /// Rooms that are always recorded.
+    pub record_rooms: Vec<RoomPattern>,
     /// A filter of `tracing_subscriber`, known to be well-formed.
     pub log: String,
     pub drain: Duration,
@@ -94,12 +116,18 @@ pub enum ConfigError {
     /// Help or version was asked for, or the command line cannot be read: clap's own words, for clap's own stream.
     Clap(clap::Error),
     Mistakes(Vec<Mistake>),
+    /// In the arguments of a subcommand that is not the server.
+    Arguments(Vec<Mistake>),
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Clap(error) => error.fmt(f),
+            ConfigError::Arguments(mistakes) => {
+                let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
             ConfigError::Mistakes(mistakes) => {
                 writeln!(f, "exedra cannot start: its configuration has {}", count(mistakes.len()))?;
                 mistakes.iter().try_for_each(|mistake| writeln!(f, "  {mistake}"))?;
@@ -129,15 +157,18 @@ fn load_with(
     file: &dyn Fn(&Path) -> std::io::Result<String>,
 ) -> Result<Invocation, ConfigError> {
     let matches = settings::command().try_get_matches_from(args).map_err(ConfigError::Clap)?;
+    if let Some(("compose", compose)) = matches.subcommand() {
+        let request = compose::request(compose).map_err(ConfigError::Arguments)?;
+        return Ok(Invocation::Compose(Box::new(request)));
+    }
     let env: BTreeMap<String, String> = env.into_iter().filter(|(name, _)| name.starts_with("EXEDRA_")).collect();
     let mut mistakes = Vec::new();
     let raw = raw::gather(&matches, &env, file, &mut mistakes);
-    let mut check = Check { raw, mistakes };
+    let mut check = Check { raw, mistakes, warnings: raw::doubtful_variables(&env) };
     let invocation = match matches.subcommand() {
         Some(("token", token)) => check.token(token),
-        _ => check
-            .config()
-            .map(|config| Invocation::Serve(Box::new(Config { warnings: raw::doubtful_variables(&env), ..config }))),
+        Some(("recordings", action)) => check.recordings_tool(action),
+        _ => check.config().map(|config| Invocation::Serve(Box::new(config))),
     };
     match invocation {
         Some(invocation) if check.mistakes.is_empty() => Ok(invocation),
@@ -149,6 +180,7 @@ fn load_with(
 struct Check {
     raw: Raw,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
 impl Check {
@@ -162,7 +194,8 @@ impl Check {
         let access = self.access(http);
         let admin = self.admin(&access);
         let cors = self.cors();
-        let recordings = self.one("recordings", directory);
+        let recordings = self.recordings();
+        let record_rooms = self.record_rooms();
         let log = self.one("log", log_filter);
         let drain = self.one("drain", duration);
         let shards = self.one("shards", shards);
@@ -178,11 +211,12 @@ impl Check {
             admin,
             cors,
             recordings,
+            record_rooms,
             log: log.unwrap_or_else(|| "info".into()),
             drain: drain.unwrap_or(Duration::from_secs(10)),
             shards: shards.unwrap_or_else(processors),
             limits,
-            warnings: Vec::new(),
+            warnings: std::mem::take(&mut self.warnings),
         })
     }
 
@@ -205,6 +239,36 @@ impl Check {
         Limits { rooms, participants, full_presence, tracks, audio_slots, video_slots, history_bytes, signal }
     }
 
+    /// How recordings are made and kept. Settings of it without a folder are a mistake: whoever gives them believes that there are some.
+    fn recordings(&mut self) -> Option<recordings::Settings> {
+        let given = self.raw.contains_key("recordings");
+        let root = self.one("recordings", directory);
+        let any = |text: &str| bytes(text, 0..=usize::MAX).map(|n| n as u64);
+        let min_free = self.one("recordings-min-free", any).unwrap_or(1 << 30);
+        let (quota, keep_bytes) = (self.one("recordings-quota", any), self.one("recordings-keep-bytes", any));
+        let keep = self.one("recordings-keep", duration);
+        let queue = self.one("recordings-queue", |t| bytes(t, 1 << 20..=1 << 34)).unwrap_or(64 << 20);
+        for name in ["recordings-quota", "recordings-keep", "recordings-keep-bytes"] {
+            if !given && self.raw.contains_key(name) {
+                self.wrong(name, "has no effect without --recordings DIR");
+            }
+        }
+        let upload = self.upload();
+        Some(recordings::Settings { root: root?, min_free, quota, keep, keep_bytes, queue, upload })
+    }
+
+    fn upload(&mut self) -> Option<recordings::upload::Settings> {
+        let target = self.one("recordings-upload", |t| Target::try_from(t).map_err(|e| format!("{t:?} {e}")));
+        let delete = self.one("recordings-upload-delete", switch).unwrap_or(false);
+        let needs = [("recordings-upload", "recordings"), ("recordings-upload-delete", "recordings-upload")];
+        for (name, other) in needs {
+            if self.raw.contains_key(name) && !self.raw.contains_key(other) {
+                self.wrong(name, format!("has no effect without --{other}"));
+            }
+        }
+        Some(recordings::upload::Settings { target: target?, delete })
+    }
+
     fn access(&mut self, http: Option<SocketAddr>) -> Access {
         let given = self.raw.contains_key("secret");
         let secret = self.one("secret", |text| Secret::try_from(text).map_err(|e| e.to_string()));
@@ -218,7 +282,30 @@ impl Check {
                  anybody in on purpose",
             );
         }
-        Access { open: open.unwrap_or(!given && local), secret }
+        let open = open.unwrap_or(!given && local);
+        Access { secret, open, guests: self.guests(open, local) }
+    }
+
+    /// What guests may do.
+    fn guests(&mut self, open: bool, local: bool) -> Grants {
+        let Some(names) = self.one("open-grants", grants) else { return Grants::USUAL };
+        let guests = grants_of(&names);
+        if !open {
+            self.warnings.push("open-grants has no effect: nobody comes in without a token".into());
+        } else if !local && (guests.record || guests.moderate) {
+            let what = if guests.record { "record" } else { "moderate" };
+            let warning = format!("open-grants: anybody who finds this server may {what}, in any room");
+            self.warnings.push(warning);
+        }
+        guests
+    }
+
+    fn record_rooms(&mut self) -> Vec<RoomPattern> {
+        let Some(patterns) = self.many("record-rooms", room_pattern) else { return Vec::new() };
+        if !self.raw.contains_key("recordings") {
+            self.wrong("record-rooms", "needs a place for recordings: give --recordings DIR");
+        }
+        patterns
     }
 
     fn admin(&mut self, access: &Access) -> Option<Secret> {
@@ -286,6 +373,21 @@ impl Check {
             nbf: None,
         };
         Some(Invocation::Token { secret: secret?, claims, lifetime })
+    }
+
+    fn recordings_tool(&mut self, matches: &ArgMatches) -> Option<Invocation> {
+        if !self.raw.contains_key("recordings") {
+            self.wrong("recordings", "is missing: whose recordings?");
+        }
+        let root = self.one("recordings", |text| match Path::new(text).is_dir() {
+            true => Ok(PathBuf::from(text)),
+            false => Err(format!("{text} is not a directory")),
+        });
+        let action = match matches.subcommand_name() {
+            Some("heal") => RecordingsAction::Heal,
+            _ => RecordingsAction::List,
+        };
+        Some(Invocation::Recordings { root: root?, action })
     }
 
     fn one<T>(&mut self, name: &'static str, read: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
@@ -375,7 +477,7 @@ fn origin(text: &str) -> Result<Option<Origin>, String> {
     if text == "*" { Ok(None) } else { Origin::try_from(text).map(Some).map_err(|e| e.to_string()) }
 }
 
-/// Files of recordings will go here: it is there, or can be made.
+/// Files of recordings go here: it is there, or can be made.
 fn directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -388,6 +490,12 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     } else {
         Err(format!("{text} does not exist, and neither does {}", parent.display()))
     }
+}
+
+/// The name of a room, in which `*` may stand for any characters.
+fn room_pattern(text: &str) -> Result<RoomPattern, String> {
+    RoomName::try_from(text.replace('*', "x").as_str()).map_err(|e| format!("is no name of a room: {e}"))?;
+    Ok(RoomPattern::new(text))
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
@@ -408,7 +516,7 @@ fn number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     number.ok_or_else(|| format!("{text:?} is not a number from {} to {}", range.start(), range.end()))
 }
 
-/// A number of bytes: `1000`, `64KiB`, `1MiB`, `1GiB`.
+/// A number of bytes: `1000`, `64KiB`, `1MiB`, `1GiB`, `500GB`.
 fn bytes(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     let (digits, unit) = split_unit(text);
     let factor = match unit {
@@ -416,6 +524,11 @@ fn bytes(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
         "KiB" | "k" | "K" => Some(1 << 10),
         "MiB" | "M" => Some(1 << 20),
         "GiB" | "G" => Some(1 << 30),
+        "TiB" | "T" => Some(1 << 40),
+        "kB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "TB" => Some(1_000_000_000_000),
         _ => None,
     };
     let bytes = digits.parse::<usize>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));

@@ -5,7 +5,7 @@ use crate::net::tap::Taps;
 use crate::net::{self, ShardHandle, ShardsConfig};
 use crate::peer::LocalIdentity;
 use crate::peer::sdp::SdpLimits;
-use crate::recordings::{self, Notice, Recordings};
+use crate::recordings::{Notice, Recordings};
 use crate::room::messages::IceServer;
 use crate::room::{IdSource, Room, RoomLimits, RoomSettings};
 use crate::rtp::history::HistoryBudget;
@@ -26,8 +26,6 @@ use tokio::task::JoinHandle;
 
 /// Events of all shards that may wait to be handed to their rooms.
 const EVENT_QUEUE: usize = 4096;
-/// Bytes that recordings leave free on their disk.
-const MIN_FREE: u64 = 1 << 30;
 /// Candidates in an answer: what is above is left out, loopback first.
 const MAX_CANDIDATES: usize = 16;
 /// How long sockets have for their close frames, and the shards for their last datagrams, once the rooms are gone.
@@ -66,6 +64,9 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let one = |error: String| StartError(vec![error]);
     let (listener, sockets) = bind(&config).await?;
     let http_addr = listener.local_addr().map_err(|e| one(format!("--http: {e}")))?;
+    if let Some(settings) = &config.recordings {
+        settings.prepare().map_err(|e| one(format!("--recordings: {e}")))?;
+    }
     let identity = LocalIdentity::generate().map_err(|e| one(e.to_string()))?;
     let fingerprint = identity.fingerprint().clone();
 
@@ -86,8 +87,7 @@ pub async fn start(config: Config) -> Result<RunningServer, StartError> {
     let settings = room_settings(&config, RoomSettings::new(fingerprint, candidates.clone()));
 
     let (notices, notices_rx) = mpsc::unbounded_channel();
-    let kept = config.recordings.clone().map(|root| recordings::Settings { root, min_free: MIN_FREE });
-    let recordings = Recordings::new(kept, commands.clone(), taps, notices);
+    let recordings = Recordings::new(config.recordings.clone(), commands.clone(), taps, notices);
     let hub = Hub::new(make_room(settings), config.limits.rooms, commands, recordings, Arc::default());
     let notices = tokio::spawn(notify(hub.clone(), notices_rx));
     let events = tokio::spawn(dispatch(hub.clone(), events_rx));
@@ -121,6 +121,7 @@ impl RunningServer {
     /// left, and stops.
     pub async fn shutdown(self) {
         self.hub.drain(None, self.drain).await;
+        self.hub.recordings().shutdown(self.drain.max(LAST_WORDS)).await;
         let _ = tokio::time::timeout(LAST_WORDS, self.hub.until_sockets_closed()).await;
         let _ = self.stop.send(true);
         let _ = tokio::time::timeout(LAST_WORDS, self.http).await;
@@ -246,6 +247,7 @@ fn room_settings(config: &Config, defaults: RoomSettings) -> RoomSettings {
         limits: RoomLimits { frame_bytes, participants, tracks, audio_slots, video_slots, ..defaults.limits },
         full_presence,
         ice_servers: ice_servers.collect(),
+        record_rooms: config.record_rooms.clone(),
         sdp: SdpLimits { bytes: signal.sdp_bytes, ..defaults.sdp },
         ..defaults
     }
@@ -258,7 +260,6 @@ fn signal_settings(config: &Config) -> signal::Settings {
         cors: config.cors.clone(),
         ice_servers: config.ice_servers.clone(),
         limits: config.limits.signal,
-        recordings: config.recordings.clone(),
     }
 }
 

@@ -27,6 +27,7 @@ use Shape::{Many, One, Switch};
 const NETWORK: &str = "Network";
 const ACCESS: &str = "Who may come in";
 const OPERATION: &str = "Operation";
+const RECORDINGS: &str = "Recordings";
 const LIMITS: &str = "Limits";
 
 const fn row(
@@ -88,6 +89,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     row(
         ACCESS,
+        "open-grants",
+        One("GRANTS"),
+        "publish,subscribe,say",
+        "What those may do who come in without a token, separated by commas: publish, subscribe, say, moderate, record",
+    ),
+    row(
+        ACCESS,
         "admin-token",
         One("TOKEN"),
         "none",
@@ -103,11 +111,70 @@ pub(super) const SETTINGS: &[Setting] = &[
          origin is no danger where tokens are asked for",
     ),
     row(
-        OPERATION,
+        RECORDINGS,
         "recordings",
         One("DIR"),
         "none",
-        "Where recordings will be kept. Checked now and used by a later version: this one records nothing yet",
+        "Where recordings are kept: a folder for each. It is made, readable by this user alone, if it is not there. Without it nothing is \
+         recorded",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-min-free",
+        One("BYTES"),
+        "1GiB",
+        "What recordings leave free on their disk: they end, and none begins, when there is less. Calls go on",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-quota",
+        One("BYTES"),
+        "none",
+        "What all recordings together may take (500GB): they end, and none begins, when it is more. Nothing is deleted for it",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-keep",
+        One("TIME"),
+        "none",
+        "How long recordings are kept (30d). Those that ended longer ago are DELETED",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-keep-bytes",
+        One("BYTES"),
+        "none",
+        "How much of recordings is kept (400GB). When all take more, the oldest are DELETED",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-queue",
+        One("BYTES"),
+        "64MiB",
+        "Media that may wait for each recording while the disk is slow. What finds no room is missing in its files, and told as a gap",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-upload",
+        One("URL"),
+        "none",
+        "Where recordings that ended are uploaded to: s3://BUCKET/PREFIX. Endpoint, region and credentials come from the environment \
+         (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY). What is not uploaded yet is not deleted",
+    ),
+    row(
+        RECORDINGS,
+        "recordings-upload-delete",
+        Switch,
+        "off",
+        "Delete a recording here when all of it was found where it was uploaded to",
+    ),
+    row(
+        OPERATION,
+        "record-rooms",
+        Many("NAME"),
+        "none",
+        "A room that is always recorded, as soon as anybody publishes in it: its name, in which * stands for any characters \
+         (class-*)",
     ),
     row(
         OPERATION,
@@ -247,7 +314,7 @@ pub(super) fn command() -> Command {
         .help_heading(OPERATION)
         .action(ArgAction::Append)
         .global(true);
-    let settings = SETTINGS.iter().map(|s| s.arg().global(s.name == "secret"));
+    let settings = SETTINGS.iter().map(|s| s.arg().global(matches!(s.name, "secret" | "recordings")));
     Command::new("exedra")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Exedra forwards audio and video between the people in a room (an SFU)")
@@ -256,6 +323,18 @@ pub(super) fn command() -> Command {
         .args(settings)
         .arg(config)
         .subcommand(token_command())
+        .subcommand(recordings_command())
+        .subcommand(super::compose::command())
+}
+
+fn recordings_command() -> Command {
+    let heal = "Closes recordings that a crash left open. Those that are being written are left alone";
+    Command::new("recordings")
+        .about("Looks after the folder of recordings (--recordings DIR). A server may be using it")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("list").about("Lists the recordings that there are, the newest first"))
+        .subcommand(Command::new("heal").about(heal))
 }
 
 fn token_command() -> Command {

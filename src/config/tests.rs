@@ -29,7 +29,7 @@ fn the_defaults_are_a_server_for_this_machine() {
     let c = config(&[], &[], "");
     assert_eq!(c.http, SocketAddr::from(([127, 0, 0, 1], 8080)));
     assert_eq!(c.udp, ["0.0.0.0:7882", "[::]:7882"].map(|a| a.parse::<SocketAddr>().unwrap()));
-    assert_eq!(c.access, Access { secret: None, open: true });
+    assert_eq!(c.access, Access { open: true, ..Access::default() });
     assert_eq!((c.cors, c.drain), (Origins::Any, Duration::from_secs(10)));
     assert!(c.warnings.is_empty());
 }
@@ -109,6 +109,46 @@ fn who_may_look_has_a_token_of_their_own() {
 }
 
 #[test]
+fn guests_may_do_what_they_are_given() {
+    assert_eq!(config(&[], &[], "").access.guests, Grants::USUAL);
+    let c = config(&["--open-grants", "publish, record"], &[], "");
+    let nothing = Grants { publish: false, subscribe: false, say: false, moderate: false, record: false };
+    assert_eq!(c.access.guests, Grants { publish: true, record: true, ..nothing });
+    assert!(c.warnings.is_empty(), "nobody else finds it");
+    let c = config(&["--open-grants", "record", "--open", "--http", "0.0.0.0:80"], &[], "");
+    assert_eq!(c.warnings, ["open-grants: anybody who finds this server may record, in any room"]);
+    let c = config(&["--open-grants", "say", "--secret", "0123456789abcdef"], &[], "");
+    assert_eq!(c.warnings, ["open-grants has no effect: nobody comes in without a token"]);
+    let told = mistakes(&["--open-grants", "fly"], &[], "");
+    assert!(told[0].starts_with("--open-grants: \"fly\" is none of publish"), "{told:?}");
+}
+
+#[test]
+fn rooms_that_are_always_recorded_have_names_and_a_place() {
+    let c = config(&["--recordings", "/tmp", "--record-rooms", "class-*", "--record-rooms", "demo"], &[], "");
+    let always = |name: &str| c.record_rooms.iter().any(|pattern| pattern.matches(name));
+    assert_eq!(["class-4b", "demo", "class", "other"].map(always), [true, true, false, false]);
+    let told = mistakes(&["--record-rooms", "a b*"], &[("EXEDRA_RECORDINGS", "/tmp")], "");
+    assert!(told[0].starts_with("--record-rooms: \"a b*\" "), "{told:?}");
+    let told = mistakes(&["--record-rooms", "demo"], &[], "");
+    assert!(told[0].contains("--recordings DIR"), "{told:?}");
+}
+
+#[test]
+fn uploads_go_to_a_bucket_and_need_recordings() {
+    let c = config(&["--recordings", "/tmp", "--recordings-upload", "s3://b-1/x/"], &[], "");
+    let upload = c.recordings.and_then(|r| r.upload).expect("it is wanted");
+    assert_eq!((upload.target.to_string().as_str(), upload.delete), ("s3://b-1/x", false));
+    let file = "recordings = '/tmp'\nrecordings_upload = 's3://b-1'\nrecordings_upload_delete = true";
+    let c = config(&["--config", "exedra.toml"], &[], file);
+    assert!(c.recordings.and_then(|r| r.upload).is_some_and(|u| u.delete));
+    let told = mistakes(&["--recordings-upload", "https://b-1.example"], &[], "");
+    assert!(told[0].contains("is not s3://BUCKET") && told[1].contains("without --recordings"), "{told:?}");
+    let told = mistakes(&["--recordings", "/tmp", "--recordings-upload-delete"], &[], "");
+    assert!(told[0].contains("without --recordings-upload"), "{told:?}");
+}
+
+#[test]
 fn advertised_addresses_have_a_socket() {
     let told = mistakes(&["--udp", "0.0.0.0:1", "--advertise", "2001:db8::1"], &[], "");
     assert!(told[0].contains("no --udp address is IPv6"), "{told:?}");
@@ -156,4 +196,37 @@ fn the_command_line_is_sound_and_help_names_every_setting() {
             setting.name
         );
     }
+}
+
+#[test]
+fn recordings_have_a_folder_or_no_settings() {
+    let dir = std::env::temp_dir();
+    let dir = dir.to_str().unwrap();
+    assert_eq!(config(&[], &[], "").recordings, None);
+    let kept = config(&["--recordings", dir], &[], "").recordings.unwrap();
+    let (day, quota) = (Duration::from_secs(86_400), 500_000_000_000);
+    assert_eq!((kept.min_free, kept.quota, kept.keep, kept.queue), (1 << 30, None, None, 64 << 20));
+    let file = format!("recordings = '{dir}'\nrecordings_quota = '500GB'\nrecordings_keep = '30d'");
+    let kept = config(&["--config", "exedra.toml", "--recordings-keep-bytes", "2TiB"], &[], &file).recordings.unwrap();
+    assert_eq!((kept.quota, kept.keep, kept.keep_bytes), (Some(quota), Some(30 * day), Some(2 << 40)));
+    let told = mistakes(&["--recordings-keep", "30d", "--recordings-quota", "much"], &[], "");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told.iter().any(|m| m.contains("--recordings-keep: has no effect without --recordings DIR")), "{told:?}");
+}
+
+#[test]
+fn recordings_are_looked_after_by_hand() {
+    let dir = std::env::temp_dir();
+    let dir = dir.to_str().unwrap();
+    for (args, env, want) in [
+        (vec!["recordings", "list", "--recordings", dir], vec![], RecordingsAction::List),
+        (vec!["recordings", "heal"], vec![("EXEDRA_RECORDINGS", dir)], RecordingsAction::Heal),
+    ] {
+        let Ok(Invocation::Recordings { root, action }) = load_from(&args, &env, "") else { panic!("{args:?}") };
+        assert_eq!((root, action), (PathBuf::from(dir), want));
+    }
+    assert!(mistakes(&["recordings", "heal"], &[], "")[0].starts_with("--recordings: is missing"));
+    assert!(
+        mistakes(&["recordings", "heal", "--recordings", "/nowhere/at/all"], &[], "")[0].contains("not a directory")
+    );
 }

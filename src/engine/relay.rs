@@ -143,6 +143,23 @@ impl RelayBatch {
         self.packet_bytes.clear();
     }
 
+    /// A batch as an engine makes it, for the tests of those who get it.
+    #[cfg(test)]
+    pub(crate) fn of_media<'a>(from: ShardId, media: impl IntoIterator<Item = RelayedMedia<'a>>) -> Self {
+        let mut batch = Self::new(from);
+        for RelayedMedia { track, source, seq, info, captured_at, bytes } in media {
+            let (stream, hint) = (source.into(), Hint::default());
+            batch.sections.push(Section { track, stream, rid: None, codec: info.codec, best: true, hint, packets: 1 });
+            batch.packets.push(RelayedPacket {
+                seq,
+                info: StoredInfo { packet: *info, captured_at },
+                len: bytes.len(),
+            });
+            batch.packet_bytes.extend_from_slice(bytes);
+        }
+        batch
+    }
+
     fn has_room(&self, len: usize) -> bool {
         let bytes = self.datagram_bytes.len() + self.packet_bytes.len() + len;
         bytes <= MAX_BYTES && self.packets() < MAX_PACKETS

@@ -74,7 +74,7 @@ pub struct Nudge(SyncSender<Letter>);
 
 /// A shard's side.
 #[derive(Debug)]
-pub(super) struct ShardTaps {
+pub(crate) struct ShardTaps {
     taps: Taps,
     shard: ShardId,
     /// Those that this shard has sent to.
@@ -94,7 +94,7 @@ impl Taps {
     }
 
     /// The side of the next shard: to be asked for in the order of their ids.
-    pub(super) fn of_shard(&self) -> ShardTaps {
+    pub(crate) fn of_shard(&self) -> ShardTaps {
         let (back, spare) = sync_channel(SPARE);
         let mut all = lock(&self.0.back);
         let shard = ShardId(all.len() as u16);

@@ -31,12 +31,13 @@ pub struct Session {
     pub files: Vec<File>,
 }
 
-/// Whether the files of a session still grow.
+/// Whether a session is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
+    /// Its files grow; or, when it says why it `ended`, they are being closed and hashed.
     Recording,
-    /// Its files are closed.
+    /// Its files are closed, and do not change any more.
     Complete,
     /// The server did not close it; a later start did.
     Healed,
@@ -99,7 +100,7 @@ pub struct File {
     pub av_offset: Option<AvOffset>,
     /// Bytes. 0 while it grows.
     pub size: u64,
-    /// Of the whole file, in lower-case hexadecimal. Absent while it grows.
+    /// Of the whole file, in lower-case hexadecimal. Absent while it grows, and until it was read once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
@@ -112,6 +113,8 @@ pub enum Content {
     Camera,
     /// A screen, and its sound.
     Screen,
+    /// A track of another source, alone.
+    Other,
     /// All together, made afterwards.
     Composite,
 }

@@ -566,8 +566,9 @@ impl<W: Write + Seek> Output<W> {
         if frame.keyframe {
             writer.describe(track, frame.size, frame.configuration.as_deref())?;
         }
-        self.end = self.end.max(at + frame.length);
-        writer.write(track, at.saturating_sub(self.zero), frame.length, frame.keyframe, &frame.data)
+        writer.write(track, at.saturating_sub(self.zero), frame.length, frame.keyframe, &frame.data)?;
+        self.end = self.zero + writer.duration();
+        Ok(())
     }
 }
 

@@ -59,6 +59,7 @@ impl FileName {
         let content = match content {
             Content::Camera => "camera",
             Content::Screen => "screen",
+            Content::Other => "other",
             Content::Composite => "composite",
         };
         let number = if number > 1 { number.to_string() } else { String::new() };
@@ -81,8 +82,8 @@ pub trait Storage {
     type File: Write + Seek;
     /// Makes a file that was not there.
     fn create(&mut self, name: &FileName) -> io::Result<Self::File>;
-    /// The file is finished: gives its SHA-256 in hexadecimal.
-    fn close(&mut self, name: &FileName, file: Self::File) -> io::Result<String>;
+    /// The file is finished: gives its SHA-256 in hexadecimal. `None`: that will be told by [`Session::handle_hash`].
+    fn close(&mut self, name: &FileName, file: Self::File) -> io::Result<Option<String>>;
     /// Takes a file away again in which nothing was written.
     fn discard(&mut self, name: &FileName, file: Self::File) -> io::Result<()>;
     /// Replaces `session.json` as a whole.
@@ -114,7 +115,7 @@ pub enum Event {
 pub struct Session<S: Storage> {
     storage: S,
     start: SessionStart,
-    /// The video codec that most publishers send: a file that begins with sound has a place for it.
+    /// The video codec that was seen last: a file that begins with sound has a place for it.
     usual: Codec,
     manifest: Manifest,
     tracks: BTreeMap<TrackId, (TrackInfo, usize)>,
@@ -125,6 +126,10 @@ pub struct Session<S: Storage> {
     manifest_written: Option<Instant>,
     renewed: Option<Instant>,
     floor: u64,
+    /// Files that are closed and whose hash is to come.
+    hashing: usize,
+    /// The disk has refused something.
+    failed: bool,
 }
 
 /// What goes into one file, or into the parts of it.
@@ -134,6 +139,8 @@ struct Group<F> {
     content: Content,
     /// Counted from 1 among those of its participant and content.
     number: u32,
+    /// Nothing but this goes into it.
+    only: Option<Kind>,
     video: Option<TrackId>,
     audio: Option<TrackId>,
     /// The last codec of the video.
@@ -155,7 +162,8 @@ struct Open<F> {
 }
 
 impl<S: Storage> Session<S> {
-    /// Begins a recording. `room` is what its owner named it; `floor` the bytes that have to stay free on the disk.
+    /// Begins a recording. `room` is what its owner named it; `usual` the video codec that is to be expected; `floor` the bytes that have to
+    /// stay free on the disk.
     pub fn new(id: &SessionId, room: &str, start: SessionStart, usual: Codec, floor: u64, storage: S) -> Self {
         let manifest = Manifest {
             version: VERSION,
@@ -181,6 +189,8 @@ impl<S: Storage> Session<S> {
             manifest_written: None,
             renewed: None,
             floor,
+            hashing: 0,
+            failed: false,
         }
     }
 
@@ -216,10 +226,12 @@ impl<S: Storage> Session<S> {
             return;
         }
         let own = |g: &Group<S::File>| g.participant == info.participant && g.content == info.content;
-        let free = self.groups.iter().position(|g| own(g) && g.track(info.kind).is_none());
+        let takes = |g: &Group<S::File>| g.only.is_none_or(|kind| kind == info.kind) && g.track(info.kind).is_none();
+        let free = self.groups.iter().position(|g| own(g) && takes(g));
         let group = free.unwrap_or_else(|| {
             let number = self.groups.iter().filter(|g| own(g)).count() as u32 + 1;
-            self.groups.push(Group::new(info.participant, info.content, number));
+            let only = (info.content == Content::Other).then_some(info.kind);
+            self.groups.push(Group::new(info.participant, info.content, number, only));
             self.groups.len() - 1
         });
         *self.groups[group].slot(info.kind) = Some(info.id);
@@ -272,6 +284,7 @@ impl<S: Storage> Session<S> {
         if info.kind == Kind::Video {
             let at = &mut self.groups[group];
             at.codec = Some(codec);
+            self.usual = codec;
             // Another codec is for another file.
             let other = |open: &Open<S::File>| TrackCodec::of(open.codec) != TrackCodec::of(codec);
             if at.open.as_ref().is_some_and(other) {
@@ -300,8 +313,29 @@ impl<S: Storage> Session<S> {
 
     /// So many bytes are free on the disk.
     pub fn handle_free_space(&mut self, now: Instant, free: u64) {
-        if free < self.floor && !self.has_ended() {
+        if free < self.floor {
             self.fail(now, Ended::DiskFull);
+        }
+    }
+
+    /// It cannot go on, for a reason that is the disk's. Told by [`Event::Ended`].
+    pub fn fail(&mut self, now: Instant, why: Ended) {
+        if !self.has_ended() {
+            self.events.push_back(Event::Ended(why));
+            self.close(now, why);
+        }
+    }
+
+    /// The SHA-256 of a file whose [`Storage::close`] had none.
+    pub fn handle_hash(&mut self, now: Instant, name: &FileName, hash: io::Result<String>) {
+        self.hashing = self.hashing.saturating_sub(1);
+        let hash = self.check(now, hash);
+        if let Some(file) = self.manifest.files.iter_mut().find(|f| f.name == name.0) {
+            file.sha256 = hash;
+            self.changed = true;
+        }
+        if self.is_settled() {
+            self.close_manifest();
         }
     }
 
@@ -336,15 +370,31 @@ impl<S: Storage> Session<S> {
         self.events.pop_front()
     }
 
+    /// Why it has ended.
+    pub fn ended(&self) -> Option<Ended> {
+        self.manifest.ended
+    }
+
     pub fn has_ended(&self) -> bool {
         self.manifest.ended.is_some()
     }
 
-    /// Ends the recording: closes its files and the manifest. An error of the disk leaves files that can be healed.
-    pub fn finish(mut self, now: Instant, ended: Ended) -> (S, Manifest) {
+    /// It has ended, and there is nothing left to wait for.
+    pub fn is_settled(&self) -> bool {
+        self.has_ended() && self.hashing == 0
+    }
+
+    /// Ends the recording: closes its files, and the manifest when all hashes are there. An error of the disk leaves files that can be
+    /// healed.
+    pub fn end(&mut self, now: Instant, ended: Ended) {
         if !self.has_ended() {
-            self.end(now, ended);
+            self.close(now, ended);
         }
+    }
+
+    /// Ends it where hashes are not waited for.
+    pub fn finish(mut self, now: Instant, ended: Ended) -> (S, Manifest) {
+        self.end(now, ended);
         (self.storage, self.manifest)
     }
 
@@ -409,10 +459,13 @@ impl<S: Storage> Session<S> {
             if summary.size == 0 {
                 return self.storage.discard(&name, out).map(|()| (summary, None));
             }
-            self.storage.close(&name, out).map(|hash| (summary, Some(hash)))
+            self.storage.close(&name, out).map(|hash| (summary, hash))
         });
         match closed {
-            Ok((summary, sha256)) => describe(&mut self.manifest.files[file], summary, sha256, (video, audio, codec)),
+            Ok((summary, sha256)) => {
+                self.hashing += usize::from(summary.size > 0 && sha256.is_none());
+                describe(&mut self.manifest.files[file], summary, sha256, (video, audio, codec));
+            }
             // When the session is ending already, the first reason stays.
             Err(error) => drop(self.check::<()>(now, Err(error))),
         }
@@ -427,25 +480,25 @@ impl<S: Storage> Session<S> {
             }
             Err(_) => Ended::DiskError,
         };
-        if !self.has_ended() {
-            self.fail(now, ended);
-        }
+        self.failed = true;
+        self.fail(now, ended);
         None
     }
 
-    fn fail(&mut self, now: Instant, ended: Ended) {
-        self.events.push_back(Event::Ended(ended));
-        self.end(now, ended);
-    }
-
-    fn end(&mut self, now: Instant, ended: Ended) {
+    fn close(&mut self, now: Instant, ended: Ended) {
         self.manifest.ended = Some(ended);
         self.manifest.ended_at_ms = Some(self.manifest.started_at_ms + self.ms(now));
         for group in 0..self.groups.len() {
             self.close_group(now, group);
         }
         // A file in which nothing was written is not there. What could not be closed is left as it is, to be healed.
-        self.manifest.files.retain(|f| f.size > 0 || f.sha256.is_none() && ended.is_of_the_disk());
+        if !self.failed {
+            self.manifest.files.retain(|f| f.size > 0);
+        }
+        self.close_manifest();
+    }
+
+    fn close_manifest(&mut self) {
         let open = self.manifest.files.iter().any(|f| f.sha256.is_none());
         self.manifest.state = if open { State::Recording } else { State::Complete };
         // If this fails too, the next start finds the session unfinished.
@@ -458,8 +511,8 @@ impl<S: Storage> Session<S> {
 }
 
 impl<F> Group<F> {
-    fn new(participant: ParticipantId, content: Content, number: u32) -> Self {
-        Self { participant, content, number, video: None, audio: None, codec: None, open: None, parts: 0 }
+    fn new(participant: ParticipantId, content: Content, number: u32, only: Option<Kind>) -> Self {
+        Self { participant, content, number, only, video: None, audio: None, codec: None, open: None, parts: 0 }
     }
 
     fn track(&self, kind: Kind) -> Option<TrackId> {
@@ -474,12 +527,6 @@ impl<F> Group<F> {
             Kind::Video => &mut self.video,
             Kind::Audio => &mut self.audio,
         }
-    }
-}
-
-impl Ended {
-    fn is_of_the_disk(self) -> bool {
-        matches!(self, Ended::DiskFull | Ended::DiskError)
     }
 }
 

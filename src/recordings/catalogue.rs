@@ -2,7 +2,7 @@
 //!
 //! All of this touches the disk, and may wait for it. What was read of a manifest is kept for as long as its file is the same, so that a
 //! list of thousands, or a player that asks for many pieces of a file, costs little.
-use crate::record::disk::{EVENTS, Folder, MANIFEST, is_plain};
+use crate::record::disk::{self, EVENTS, Folder, MANIFEST, is_plain};
 use crate::record::manifest::{Ended, File, Session as Manifest, State};
 use crate::record::session::SessionId;
 use crate::rtp::Kind;
@@ -121,9 +121,8 @@ impl Catalogue {
     pub fn list(&self, room: Option<&str>, after: Option<&SessionId>, limit: usize, now_ms: u64) -> io::Result<Page> {
         let mut ids = self.ids()?;
         ids.retain(|id| after.is_none_or(|after| id < after));
-        ids.sort_unstable_by(|a, b| b.cmp(a));
         let mut page = Page { recordings: Vec::new(), next: None };
-        for id in ids {
+        for id in ids.into_iter().rev() {
             let Ok(kept) = self.kept(&id) else { continue };
             if room.is_some_and(|room| room != kept.summary.room) {
                 continue;
@@ -200,15 +199,13 @@ impl Catalogue {
         })
     }
 
+    /// The oldest first.
     fn ids(&self) -> io::Result<Vec<SessionId>> {
-        let entries = match fs::read_dir(&self.root) {
-            Ok(entries) => entries,
+        match disk::sessions(&self.root) {
             // Nothing was recorded yet.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.filter_map(|name| SessionId::try_from(name.as_str()).ok()).collect())
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            other => other,
+        }
     }
 
     fn kept(&self, id: &SessionId) -> io::Result<Arc<Kept>> {

@@ -37,9 +37,14 @@ pub struct Grants {
     pub record: bool,
 }
 
+impl Grants {
+    /// Those of a token that names none, and of guests: to take part.
+    pub const USUAL: Grants = Grants { publish: true, subscribe: true, say: true, moderate: false, record: false };
+}
+
 impl Default for Grants {
     fn default() -> Self {
-        Self { publish: true, subscribe: true, say: true, moderate: false, record: false }
+        Self::USUAL
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/v1/admin`: what operators look at. Off unless the server has an admin token; then whoever has that sees everything.
+//! `/v1/admin`: what operators look at, and have recorded. Off unless the server has an admin token; then whoever has that sees everything.
 use super::Signal;
 use super::addresses::ClientAddress;
 use super::auth::{Secret, bearer};
@@ -6,13 +6,16 @@ use super::clock;
 use super::names::RoomName;
 use super::problem::Problem;
 use crate::room::api::{HttpRequest, HttpResponse, Inspect};
-use crate::room::messages::RoomList;
+use crate::room::messages::{Record, RecordAction, RoomList, parse};
+use axum::body::to_bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +24,8 @@ use tokio::time::timeout;
 
 /// How long a room may take to answer: longer than the room waits for its engine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Bytes of a request's body.
+const BODY: usize = 64 << 10;
 /// Wrong tokens that an address may try at once.
 const GUESSES: f64 = 10.0;
 /// Seconds until it may try one more.
@@ -32,6 +37,7 @@ pub(super) fn routes() -> Router<Signal> {
     Router::new()
         .route("/v1/admin/rooms", get(rooms))
         .route("/v1/admin/rooms/{room}", get(room))
+        .route("/v1/admin/rooms/{room}/recording", get(recording).post(start_recording).delete(stop_recording))
         .route("/v1/admin/rooms/{room}/participants/{participant}/decisions", get(decisions))
 }
 
@@ -55,10 +61,51 @@ async fn decisions(
     inspect(&signal, &room, Inspect::Decisions { participant }).await
 }
 
+async fn recording(State(s): State<Signal>, Path(room): Path<String>, request: Request) -> Result<Response, Problem> {
+    admit(&s, &request)?;
+    inspect(&s, &room, Inspect::Recording).await
+}
+
+/// The body may say which tracks: `{"tracks": ["t1"]}`.
+async fn start_recording(
+    State(signal): State<Signal>,
+    Path(room): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    admit(&signal, &request)?;
+    let body = to_bytes(request.into_body(), BODY).await;
+    let body = body.map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {BODY} bytes")))?;
+    let wish: Value = match &body[..] {
+        [] => Value::Null,
+        text => serde_json::from_slice(text).map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.to_string()))?,
+    };
+    let tracks = parse::<Tracks>(wish).map_err(|error| Problem::from_api(error, true))?.tracks;
+    let record = Record { action: RecordAction::Start, tracks, force: false };
+    ask(&signal, &room, HttpRequest::Record(record)).await
+}
+
+#[derive(Deserialize)]
+struct Tracks {
+    tracks: Option<Vec<String>>,
+}
+
+async fn stop_recording(
+    State(s): State<Signal>,
+    Path(room): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    admit(&s, &request)?;
+    ask(&s, &room, HttpRequest::Record(Record { action: RecordAction::Stop, tracks: None, force: true })).await
+}
+
 async fn inspect(signal: &Signal, room: &str, what: Inspect) -> Result<Response, Problem> {
+    ask(signal, room, HttpRequest::Inspect(what)).await
+}
+
+async fn ask(signal: &Signal, room: &str, request: HttpRequest) -> Result<Response, Problem> {
     let link = RoomName::try_from(room).ok().and_then(|name| signal.hub().find(&name));
     let link = link.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "nobody is in this room"))?;
-    let answer = timeout(ANSWER_WITHIN, link.http(signal.hub(), HttpRequest::Inspect(what))).await;
+    let answer = timeout(ANSWER_WITHIN, link.http(signal.hub(), request)).await;
     match answer {
         Ok(Some(HttpResponse::Shown(json))) => {
             Ok((UNCACHED, [(CONTENT_TYPE, "application/json")], json).into_response())

@@ -57,8 +57,10 @@ impl fmt::Debug for Secret {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     pub secret: Option<Secret>,
-    /// Without a token anybody may come in, with the default grants.
+    /// Without a token anybody may come in.
     pub open: bool,
+    /// What they may do who come in without one.
+    pub guests: Grants,
 }
 
 /// Somebody let in.
@@ -102,12 +104,12 @@ impl Access {
             (Some(token), Some(secret)) => admit_bearer(&verify(secret, token, wall_ms)?, visitor),
             (None, Some(_)) if !self.open => Err(unauthorized("a token is needed here")),
             (_, None) if !self.open => Err(unauthorized("this server is not set up to let anybody in")),
-            _ => admit_guest(visitor),
+            _ => admit_guest(visitor, self.guests),
         }
     }
 }
 
-fn admit_guest(visitor: Visitor<'_>) -> Result<Admitted, ApiError> {
+fn admit_guest(visitor: Visitor<'_>, grants: Grants) -> Result<Admitted, ApiError> {
     let room = visitor.room.ok_or_else(|| bad_request("`room` is missing"))?;
     let name = visitor.name.ok_or_else(|| bad_request("`name` is missing"))?;
     Ok(Admitted {
@@ -115,7 +117,7 @@ fn admit_guest(visitor: Visitor<'_>) -> Result<Admitted, ApiError> {
         claims: Claims {
             identity: None,
             name: person_name(name).map_err(|e| bad_request(e.to_string()))?,
-            grants: Grants::default(),
+            grants,
             expires_ms: None,
         },
     })
@@ -190,7 +192,7 @@ pub fn sign(secret: &Secret, claims: &TokenClaims) -> Result<String, String> {
 pub const GRANT_NAMES: [&str; 5] = ["publish", "subscribe", "say", "moderate", "record"];
 
 /// A name that is not known grants nothing.
-fn grants_of(names: &[String]) -> Grants {
+pub fn grants_of(names: &[String]) -> Grants {
     let has = |name: &str| names.iter().any(|n| n == name);
     Grants {
         publish: has("publish"),
@@ -276,7 +278,7 @@ mod tests {
     }
 
     fn closed() -> Access {
-        Access { secret: Some(secret()), open: false }
+        Access { secret: Some(secret()), ..Access::default() }
     }
 
     #[test]
@@ -336,7 +338,7 @@ mod tests {
         let guest = Visitor { token: None, room: Some("a"), name: Some("Bo") };
         assert_eq!(closed().admit(guest, NOW_MS).unwrap_err().code, ErrorCode::Unauthorized);
         assert_eq!(Access::default().admit(guest, NOW_MS).unwrap_err().code, ErrorCode::Unauthorized);
-        let open = Access { secret: None, open: true };
+        let open = Access { open: true, ..Access::default() };
         assert_eq!(open.admit(guest, NOW_MS).unwrap().claims.grants, Grants::default());
         let nameless = Visitor { name: None, ..guest };
         assert_eq!(open.admit(nameless, NOW_MS).unwrap_err().code, ErrorCode::BadRequest);

@@ -1,6 +1,7 @@
 //! What signalling counts, and `/metrics`: everything that there is to count, in Prometheus' text format.
 use super::close::CloseCode;
 use crate::metrics::{DropReason, ShardMetrics};
+use crate::recordings::{EndedWhy, RecordingMetrics};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -39,9 +40,16 @@ fn count(counters: &Mutex<BTreeMap<u16, u64>>, key: u16) {
 }
 
 /// Writes it all. `rooms` and `participants` are those of this moment.
-pub(super) fn render(signal: &SignalMetrics, shards: &[&ShardMetrics], rooms: usize, participants: usize) -> String {
+pub(super) fn render(
+    signal: &SignalMetrics,
+    recordings: &RecordingMetrics,
+    shards: &[&ShardMetrics],
+    rooms: usize,
+    participants: usize,
+) -> String {
     let mut text = Text(String::with_capacity(8 << 10));
     render_signal(&mut text, signal, rooms, participants);
+    render_recordings(&mut text, recordings);
     render_shards(&mut text, shards);
     text.0
 }
@@ -62,6 +70,58 @@ fn render_signal(text: &mut Text, m: &SignalMetrics, rooms: usize, participants:
     }
     text.labelled("exedra_socket_closes_total", "WebSockets closed, by code.", "code", &m.closes);
     text.labelled("exedra_http_responses_total", "HTTP requests answered, by status.", "status", &m.responses);
+}
+
+type RecordingField = fn(&RecordingMetrics) -> &AtomicU64;
+
+/// Everything that recordings count: name, type, help.
+const RECORDING_FIELDS: &[(&str, &str, &str, RecordingField)] = &[
+    ("exedra_recordings_running", "gauge", "Recordings that run, or are being closed.", |m| &m.running),
+    ("exedra_recordings_started_total", "counter", "Recordings that began.", |m| &m.started),
+    ("exedra_recordings_refused_total", "counter", "Recordings that could not begin.", |m| &m.refused),
+    ("exedra_recording_bytes_total", "counter", "Bytes of media written.", |m| &m.bytes),
+    ("exedra_recording_packets_total", "counter", "RTP packets recorded.", |m| &m.packets),
+    ("exedra_recording_lost_packets_total", "counter", "RTP packets for which the disk was too slow.", |m| &m.lost),
+    ("exedra_recording_lost_events_total", "counter", "Chat and events for which it was.", |m| &m.events_left_out),
+    ("exedra_recording_keyframe_requests_total", "counter", "Keyframes asked for by recordings.", |m| &m.keyframes),
+    ("exedra_recording_queued_bytes", "gauge", "Bytes that wait for the threads that write.", |m| &m.queued),
+    ("exedra_recording_files", "gauge", "Files that are being written.", |m| &m.files),
+    ("exedra_recordings_free_bytes", "gauge", "Bytes free on the disk of recordings.", |m| &m.free),
+    ("exedra_recordings_kept_bytes", "gauge", "Bytes of all recordings that there are.", |m| &m.kept_bytes),
+    ("exedra_recordings_kept", "gauge", "Recordings that there are, those that run not counted.", |m| &m.kept),
+    ("exedra_recordings_healed_total", "counter", "Recordings closed after a crash.", |m| &m.healed),
+    ("exedra_recordings_heal_failures_total", "counter", "Times that one could not be.", |m| &m.heal_failures),
+    ("exedra_recording_syncs_total", "counter", "Times that the disk was told to keep what was written.", |m| &m.syncs),
+    ("exedra_recording_sync_failures_total", "counter", "Times that it did not.", |m| &m.sync_failures),
+    ("exedra_uploads_waiting", "gauge", "Recordings that wait to be uploaded.", |m| &m.uploads_waiting),
+    ("exedra_uploaded_recordings_total", "counter", "Recordings uploaded.", |m| &m.uploaded_recordings),
+    ("exedra_uploaded_files_total", "counter", "Files of recordings uploaded.", |m| &m.uploaded_files),
+    ("exedra_uploaded_bytes_total", "counter", "Bytes of recordings uploaded.", |m| &m.uploaded_bytes),
+    ("exedra_upload_failures_total", "counter", "Times that an upload could not go on.", |m| &m.upload_failures),
+];
+
+fn render_recordings(text: &mut Text, m: &RecordingMetrics) {
+    for (name, kind, help, field) in RECORDING_FIELDS {
+        text.family(name, kind, help);
+        text.sample(name, "", field(m).load(Relaxed));
+    }
+    let name = "exedra_recording_sync_seconds_total";
+    text.family(name, "counter", "Time that took.");
+    text.sample(name, "", m.sync_nanos.load(Relaxed) as f64 / 1e9);
+    let name = "exedra_recordings_ended_total";
+    text.family(name, "counter", "Recordings that ended, by reason.");
+    for why in EndedWhy::ALL {
+        text.sample(name, &format!("why=\"{}\"", why.label()), m.ended(*why));
+    }
+    let name = "exedra_recordings_deleted_total";
+    text.family(name, "counter", "Recordings taken away, by the setting that wanted it.");
+    text.sample(name, "setting=\"recordings-keep\"", m.deleted_age.load(Relaxed));
+    text.sample(name, "setting=\"recordings-keep-bytes\"", m.deleted_bytes.load(Relaxed));
+    let name = "exedra_recording_dropped_packets_total";
+    text.family(name, "counter", "Packets of recorded tracks that went into no file, by reason.");
+    for reason in DropReason::ALL.iter().filter(|reason| m.dropped(**reason) > 0) {
+        text.sample(name, &format!("reason=\"{reason}\""), m.dropped(*reason));
+    }
 }
 
 type Field = fn(&ShardMetrics) -> u64;
@@ -162,7 +222,7 @@ mod tests {
         let shard = ShardMetrics::default();
         shard.drop_packet(DropReason::Duplicate);
         shard.loop_nanos.add(1_500_000_000);
-        let text = render(&signal, &[&shard, &shard], 2, 5);
+        let text = render(&signal, &RecordingMetrics::default(), &[&shard, &shard], 2, 5);
         let mut families = Vec::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

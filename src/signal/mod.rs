@@ -46,7 +46,6 @@ use outbox::OutboxLimits;
 use problem::Problem;
 use recordings::Kept;
 use std::any::Any;
-use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -61,8 +60,6 @@ pub struct Settings {
     pub cors: Origins,
     pub ice_servers: Vec<IceServer>,
     pub limits: Limits,
-    /// Where recordings are kept. None: there are none.
-    pub recordings: Option<PathBuf>,
 }
 
 /// Bounds of signalling.
@@ -128,7 +125,7 @@ impl Signal {
     /// `shards`: the counters of the media shards, for `/metrics`.
     pub fn new(settings: Settings, hub: Hub, shards: Vec<Arc<ShardMetrics>>) -> Self {
         let addresses = Arc::new(Addresses::new(settings.limits.sockets_per_address));
-        let recordings = settings.recordings.clone().map(|root| Arc::new(Kept::new(root)));
+        let recordings = hub.recordings().root().map(|root| Arc::new(Kept::new(root.to_owned())));
         Self {
             settings: Arc::new(settings),
             hub,
@@ -201,7 +198,7 @@ async fn readyz(State(signal): State<Signal>) -> Response {
 async fn prometheus(State(signal): State<Signal>) -> Response {
     let (rooms, participants) = signal.hub.population();
     let shards: Vec<&ShardMetrics> = signal.shards.iter().map(AsRef::as_ref).collect();
-    let text = metrics::render(signal.metrics(), &shards, rooms, participants);
+    let text = metrics::render(signal.metrics(), signal.hub.recordings().metrics(), &shards, rooms, participants);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

@@ -7,7 +7,7 @@ use crate::ids::{ParticipantId, PeerId, RoomId, ShardId};
 use crate::net::tap::Taps;
 use crate::peer::config::{DtlsConfig, DtlsRole, IceConfig, IceCredentials, PeerConfig};
 use crate::recordings::Recordings;
-use crate::room::api::{HttpRequest, HttpResponse, Input, Output, SocketId, Text};
+use crate::room::api::{Grants, HttpRequest, HttpResponse, Input, Output, SocketId, Text};
 use crate::room::messages::{ApiError, ErrorCode};
 use futures_util::{SinkExt, StreamExt};
 use reqwest::Method as HttpMethod;
@@ -168,17 +168,17 @@ fn settings(access: Access) -> Settings {
         outbox: OutboxLimits { messages: 256, bytes: 1 << 20 },
     };
     let ice_servers = vec![IceServer { urls: vec!["stun:stun.example.org".into()], username: None, credential: None }];
-    Settings { access, admin: None, cors: Origins::Any, ice_servers, limits, recordings: None }
+    Settings { access, admin: None, cors: Origins::Any, ice_servers, limits }
 }
 
-const OPEN: Access = Access { secret: None, open: true };
+const OPEN: Access = Access { secret: None, open: true, guests: Grants::USUAL };
 
 fn secret() -> Secret {
     Secret::try_from("0123456789abcdef").unwrap()
 }
 
 fn closed() -> Access {
-    Access { secret: Some(secret()), open: false }
+    Access { secret: Some(secret()), ..Access::default() }
 }
 
 fn token(room: &str, sub: Option<&str>, lifetime_s: i64) -> String {
@@ -579,6 +579,32 @@ async fn operators_look_with_their_own_token_only() {
         assert_eq!(ask(path, right).await.status(), status, "{path}");
     }
     assert_eq!(request(&server, HttpMethod::POST, rooms).send().await.unwrap().status(), 405);
+}
+
+#[tokio::test]
+async fn operators_have_rooms_recorded() {
+    let admin = Secret::try_from("operators only, please").ok();
+    let server = start(Settings { admin, ..settings(OPEN) }).await;
+    let ask = async |method: HttpMethod, room: &str, token: &str, body: &'static str| {
+        let request = request(&server, method, &format!("/v1/admin/rooms/{room}/recording"));
+        let response = request.bearer_auth(token).body(body).send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap()["asked"].as_str().unwrap_or("").to_owned())
+    };
+    let right = "operators only, please";
+    let _client = Client::join(&server, "a").await;
+    for method in [HttpMethod::GET, HttpMethod::POST, HttpMethod::DELETE] {
+        assert_eq!(ask(method.clone(), "a", "a guess", "").await.0, 401);
+        assert_eq!(ask(method, "none", right, "").await.0, 404);
+    }
+    assert_eq!(ask(HttpMethod::GET, "a", right, "").await, (200, "Recording".into()));
+    let start = |tracks| format!("Record {{ action: Start, tracks: {tracks}, force: false }}");
+    assert_eq!(ask(HttpMethod::POST, "a", right, "").await, (200, start("None")));
+    assert_eq!(ask(HttpMethod::POST, "a", right, r#"{"tracks":["t1"]}"#).await, (200, start(r#"Some(["t1"])"#)));
+    for bad in ["{", "[]", r#"{"tracks":7}"#] {
+        assert_eq!(ask(HttpMethod::POST, "a", right, bad).await.0, 400, "{bad}");
+    }
+    let stop = "Record { action: Stop, tracks: None, force: true }";
+    assert_eq!(ask(HttpMethod::DELETE, "a", right, "").await, (200, stop.into()));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 // The product's own page, as a person uses it: by the keyboard, with fake devices. Screenshots stay in artifacts/browser/app-*.png.
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { scenario } from './stage.js';
 
@@ -141,6 +141,59 @@ scenario('a call by the keyboard: make a room, join, mute, hand, chat, screen, l
   await accessible(bob, 'after leaving');
   await ada.waitForSelector('.alone:not([hidden])');
   for (const page of [ada, bob]) assert.deepEqual(page.log.filter((line) => /^(uncaught|error)/.test(line)), []);
+});
+
+const GRANTS = ['--open-grants', 'publish,subscribe,say,record'];
+const toasted = (page, text) => page.waitForFunction((part) => document.getElementById('toasts').innerText.includes(part), { timeout: 10_000 }, text);
+
+scenario('a call is recorded: everybody sees it, and only who started it stops it', { timeout: 120_000, recordings: true, args: GRANTS }, async (stage) => {
+  const ada = await stage.openApp('/r/tea');
+  await ada.setViewport({ width: 1280, height: 800 });
+  await join(ada, 'Ada');
+  await ada.waitForSelector('#button-record:not([hidden])');
+  await ada.keyboard.press('r');
+  await ada.waitForSelector('.rec:not([hidden])');
+  await toasted(ada, 'This call is being recorded');
+
+  const bob = await stage.openApp('/r/tea');
+  await bob.setViewport({ width: 390, height: 844, deviceScaleFactor: 2, hasTouch: true, isMobile: true });
+  await join(bob, 'Bob');
+  await bob.waitForSelector('.rec:not([hidden])');
+  await toasted(bob, 'This call is being recorded');
+  await Promise.all([pictureRuns(ada, OTHERS), pictureRuns(bob, OTHERS)]);
+  await ada.waitForFunction(() => document.querySelector('.rec-time').innerText >= '0:03');
+  await stage.screenshot(ada, 'app-recorded-wide');
+  await stage.screenshot(bob, 'app-recorded-phone');
+  await accessible(ada, 'a call that is recorded');
+
+  await bob.keyboard.press('r');
+  await toasted(bob, 'Ada started this recording, and can stop it.');
+  await ada.reload();
+  await live(ada);
+  await ada.waitForSelector('.rec:not([hidden])');
+  await ada.keyboard.press('r');
+  await ada.waitForSelector('dialog.confirm[open]');
+  await stage.screenshot(ada, 'app-record-stop');
+  await accessible(ada, 'before a recording is stopped');
+  await ada.click('dialog.confirm .button-danger');
+  for (const page of [ada, bob]) await page.waitForSelector('.rec', { hidden: true });
+  await toasted(bob, 'The recording was stopped by Ada.');
+  const [folder] = await readdir(stage.recordings);
+  const manifest = JSON.parse(await readFile(`${stage.recordings}/${folder}/session.json`, 'utf8'));
+  assert.deepEqual(manifest.participants.map(({ name }) => name), ['Ada', 'Bob']);
+
+  // Bob begins one of his own, from the menu of a narrow page.
+  await bob.click('#button-more');
+  await bob.evaluate(() => [...document.querySelectorAll('.menu-item')].find((item) => item.innerText === 'Record this call').click());
+  await ada.waitForSelector('.rec:not([hidden])');
+  for (const page of [ada, bob]) assert.deepEqual(page.log.filter((line) => /^(uncaught|error)/.test(line)), []);
+});
+
+scenario('a server that keeps no recordings says so', { args: GRANTS }, async (stage) => {
+  const ada = await stage.openApp('/r/tea');
+  await join(ada, 'Ada');
+  await ada.keyboard.press('r');
+  await toasted(ada, 'This server keeps no recordings.');
 });
 
 scenario('six people, one of them in Firefox: the page shows them all', { timeout: 120_000 }, async (stage) => {

@@ -109,7 +109,7 @@ recording('Chromium and Firefox are recorded: pictures in order, lips in step, a
   await assert.rejects(start(fox), /forbidden|grant/i);
   const before = await Promise.all([sent(ada), sent(fox)]);
   const { recording: id } = await start(ada);
-  await fox.until('room.recording');
+  await fox.until('room.info.recording');
   await pause(8_000);
   const mutedAt = Date.now();
   await ada.run((room) => room.localTrack('microphone').setMuted(true));
@@ -119,7 +119,7 @@ recording('Chromium and Firefox are recorded: pictures in order, lips in step, a
   await pause(6_000);
   await stop(ada);
   const pictures = await Promise.all([sent(ada), sent(fox)]);
-  await fox.until('!room.recording');
+  await fox.until('!room.info.recording');
   const { folder, manifest } = await closed(stage, id);
   assert.equal(manifest.ended, 'stopped');
   const own = [await ownOffset(ada, folder), await ownOffset(fox, folder)];

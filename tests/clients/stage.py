@@ -24,13 +24,13 @@ def free_port(kind: int) -> int:
 
 
 class Server:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *more: str) -> None:
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
         http, udp = free_port(socket.SOCK_STREAM), free_port(socket.SOCK_DGRAM)
         self.url = f"http://127.0.0.1:{http}"
         self._log = open(ARTIFACTS / f"{name}.log", "w")
         # All addresses of this machine, as by default: webrtcbin does not take a loopback address from another one.
-        command = [BINARY, "--drain", "1s", "--http", f"127.0.0.1:{http}", "--udp", f"0.0.0.0:{udp}", "--udp", f"[::]:{udp}"]
+        command = [BINARY, "--drain", "1s", "--http", f"127.0.0.1:{http}", "--udp", f"0.0.0.0:{udp}", "--udp", f"[::]:{udp}", *more]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         until = time.monotonic() + 10
         while True:

@@ -56,7 +56,7 @@ fn record_for_ever(root: &Path) {
 }
 
 /// What is captured within the tick, of a film that begins anew when it ends.
-fn due(film: &[Sent], at: Duration) -> impl Iterator<Item = (Sent, Duration)> + '_ {
+pub fn due(film: &[Sent], at: Duration) -> impl Iterator<Item = (Sent, Duration)> + '_ {
     let length = Film::LENGTH;
     let round = (at.as_nanos() / length.as_nanos()) as u32;
     let within = at - length * round;

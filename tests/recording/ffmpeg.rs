@@ -183,8 +183,13 @@ pub fn picture_hashes(path: &Path) -> Vec<String> {
 
 /// When the picture turns white, in milliseconds.
 pub fn flashes(path: &Path) -> Vec<f64> {
-    let filter = "signalstats,metadata=mode=print:key=lavfi.signalstats.YAVG:file=-";
-    let args = ["-map", "0:v", "-fps_mode", "passthrough", "-vf", filter, "-f", "null", "-"];
+    flashes_in(path, "null")
+}
+
+/// The same, of what another filter leaves of it.
+pub fn flashes_in(path: &Path, filter: &str) -> Vec<f64> {
+    let filter = format!("{filter},signalstats,metadata=mode=print:key=lavfi.signalstats.YAVG:file=-");
+    let args = ["-map", "0:v", "-fps_mode", "passthrough", "-vf", &filter, "-f", "null", "-"];
     onsets(&run("ffmpeg", &["-v", "error", "-i"], |c| c.arg(path).args(args)).0, 200.0)
 }
 

@@ -2,10 +2,13 @@
 //!
 //! The film flashes and beeps once a second, so that sound and picture can be compared where they come out of the decoders.
 #![allow(clippy::disallowed_methods, reason = "a test may read the clock")]
+mod compose;
 mod crash;
 mod ffmpeg;
+mod full;
 mod hour;
 mod publisher;
+mod server;
 
 use exedra::record::heal::{Healed, heal};
 use exedra::record::webm::{TrackCodec, extension};

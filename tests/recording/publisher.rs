@@ -61,6 +61,20 @@ impl Sent {
         }
     }
 
+    /// As it is on the wire of a stream.
+    pub fn rtp(&self, ssrc: u32, payload_type: u8) -> rtp::Packet {
+        let header = rtp::header::Header {
+            version: 2,
+            marker: self.marker,
+            payload_type,
+            sequence_number: self.seq as u16,
+            timestamp: self.timestamp,
+            ssrc,
+            ..Default::default()
+        };
+        rtp::Packet { header, payload: self.payload.clone() }
+    }
+
     /// Hands it over as a shard would that mirrors its track.
     pub fn deliver(&self, start: Instant, captured: Duration, to: impl FnOnce(MediaPacket<'_>)) {
         let mut bytes = vec![0; 12];

@@ -137,8 +137,8 @@ impl Storage for Memory {
     fn create(&mut self, _: &FileName) -> io::Result<Self::File> {
         Ok(Cursor::default())
     }
-    fn close(&mut self, _: &FileName, _: Self::File) -> io::Result<String> {
-        Ok("00".repeat(32))
+    fn close(&mut self, _: &FileName, _: Self::File) -> io::Result<Option<String>> {
+        Ok(Some("00".repeat(32)))
     }
     fn discard(&mut self, _: &FileName, _: Self::File) -> io::Result<()> {
         Ok(())

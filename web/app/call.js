@@ -6,6 +6,7 @@ import { icon, logo, swapIcon } from './icons.js';
 import { Keys } from './keys.js';
 import { Menu } from './menu.js';
 import { People } from './people.js';
+import { Recording } from './recording.js';
 import { Stage } from './stage.js';
 import { toast } from './toasts.js';
 
@@ -24,10 +25,11 @@ export class Call {
     this._people = new People(room, { media, copyLink: () => this.copyLink() });
     this._connection = new Connection(room);
     this._buttons = this._makeButtons();
+    this._recording = new Recording(room, this._buttons.record, { changed: () => this._renderBar() });
     root.replaceChildren(this._page());
     this._menu = new Menu(this._buttons.more, () => this._menuItems());
     this._keys = new Keys(
-      { m: () => this._toggle('mic'), v: () => this._toggle('cam'), s: () => this._share(), h: () => this._hand(), c: () => this._show('chat'), p: () => this._show('people'), i: () => this._show('connection'), l: () => this._stage.toggleMode(), f: () => this._fullscreen(), '?': openHelp, Escape: () => this._panel && this._show(null) },
+      { m: () => this._toggle('mic'), v: () => this._toggle('cam'), s: () => this._share(), r: () => this._recording.toggle(), h: () => this._hand(), c: () => this._show('chat'), p: () => this._show('people'), i: () => this._show('connection'), l: () => this._stage.toggleMode(), f: () => this._fullscreen(), '?': openHelp, Escape: () => this._panel && this._show(null) },
       { down: () => this._talk(true), up: () => this._talk(false) },
     );
     this._listen();
@@ -42,6 +44,7 @@ export class Call {
     this._keys.close();
     this._chat.close();
     this._connection.close();
+    this._recording.close();
     this._stage.close();
     clearInterval(this._ticker);
     for (const off of this._offs) off();
@@ -61,10 +64,10 @@ export class Call {
     return h(
       'div',
       { class: 'call' },
-      h('header', { class: 'call-head' }, h('span', { class: 'brand' }, logo()), h('h1', { class: 'room-title' }, this._roomName), h('button', { class: 'button button-quiet copy-link', type: 'button', 'aria-label': 'Copy link to this room', onclick: () => this.copyLink() }, icon('link'), h('span', {}, 'Copy link')), this._count),
+      h('header', { class: 'call-head' }, h('span', { class: 'brand' }, logo()), h('h1', { class: 'room-title' }, this._roomName), this._recording.element, h('button', { class: 'button button-quiet copy-link', type: 'button', 'aria-label': 'Copy link to this room', onclick: () => this.copyLink() }, icon('link'), h('span', {}, 'Copy link')), this._count),
       h('main', { class: 'call-main' }, this._stage.element, this._banner, this._alone, this._unblock),
       this._aside,
-      h('nav', { class: 'bar', 'aria-label': 'Controls' }, h('div', { class: 'bar-group' }, b.mic, b.cam, b.share, b.hand), h('div', { class: 'bar-group' }, b.chat, b.people, b.layout, h('div', { class: 'menu-anchor' }, b.more)), b.leave),
+      h('nav', { class: 'bar', 'aria-label': 'Controls' }, h('div', { class: 'bar-group' }, b.mic, b.cam, b.share, b.hand), h('div', { class: 'bar-group' }, b.record, b.chat, b.people, b.layout, h('div', { class: 'menu-anchor' }, b.more)), b.leave),
     );
   }
 
@@ -75,6 +78,7 @@ export class Call {
       cam: button('cam', 'camera', 'Camera', 'v', () => this._toggle('cam')),
       share: button('share', 'screen', 'Share a screen', 's', () => this._share()),
       hand: button('hand', 'hand', 'Raise your hand', 'h', () => this._hand()),
+      record: button('record', 'record', 'Record this call', 'r', () => this._recording.toggle()),
       chat: button('chat', 'chat', 'Chat', 'c', () => this._show('chat')),
       people: button('people', 'people', 'People', 'p', () => this._show('people')),
       layout: button('layout', 'stage', 'Layout', 'l', () => this._stage.toggleMode()),
@@ -90,6 +94,7 @@ export class Call {
     const stage = this._stage.hasStage;
     return [
       { label: this._media.screen.length ? 'Stop sharing' : 'Share a screen', icon: 'screen', run: () => this._share(), hidden: !narrow || this._buttons.share.hidden },
+      { label: this._recording.label, icon: 'record', run: () => this._recording.toggle(), hidden: !narrow || !this._recording.allowed },
       { label: 'People', icon: 'people', run: () => this._show('people'), hidden: !narrow },
       { label: stage ? 'Everybody in a grid' : 'One person large', icon: stage ? 'grid' : 'stage', run: () => this._stage.toggleMode(), hidden: !narrow },
       { label: 'Copy the link', icon: 'link', run: () => this.copyLink() },
@@ -279,6 +284,7 @@ export class Call {
     for (const button of [b.mic, b.cam]) button.hidden = !mayPublish;
     b.share.hidden = !mayPublish || !navigator.mediaDevices?.getDisplayMedia;
     this._chat.setAllowed(room.grants.say !== false);
+    this._recording.render();
     toggle(b.mic, media.mic.on, ['mic', 'micOff'], ['Turn your microphone off', 'Turn your microphone on'], 'm');
     toggle(b.cam, media.cam.on, ['camera', 'cameraOff'], ['Turn your camera off', 'Turn your camera on'], 'v');
     const sharing = media.screen.length > 0;

@@ -8,6 +8,7 @@ export const SHORTCUTS = [
   ['v', 'Camera on or off'],
   ['s', 'Share a screen, or stop'],
   ['h', 'Raise or lower your hand'],
+  ['r', 'Record, or stop recording'],
   ['c', 'Chat'],
   ['p', 'People'],
   ['i', 'Connection in figures'],
@@ -50,6 +51,15 @@ export function openSettings(media, room, changed) {
     ],
     () => selects.close(),
   );
+}
+
+/** Asks before something that cannot be taken back. @returns {Promise<boolean>} */
+export function confirm({ title, text, yes, no }) {
+  return new Promise((resolve) => {
+    let answer = false;
+    const button = (label, className, value) => h('button', { class: `button ${className}`, type: 'button', onclick: () => ((answer = value), close()) }, label);
+    const close = openDialog(title, 'confirm', [h('p', {}, text), h('div', { class: 'dialog-actions' }, button(yes, 'button-danger', true), button(no, '', false))], () => resolve(answer));
+  });
 }
 
 export function openHelp() {

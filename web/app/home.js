@@ -24,6 +24,7 @@ export function showHome(root, { enter }) {
       h('div', { class: 'home-actions' }, h('button', { class: 'button button-primary button-large', type: 'button', id: 'new-room', onclick: () => enter(inventRoomName()) }, icon('camera'), 'New room')),
       h('form', { class: 'home-form', onsubmit: submit }, h('label', { for: 'room-name', class: 'visually-hidden' }, 'Name or link of a room'), field, h('button', { class: 'button', type: 'submit' }, 'Go there')),
       problem,
+      h('p', { class: 'home-foot' }, h('a', { href: '/recordings' }, 'Recordings')),
     ),
   );
   return { close() {} };

@@ -1,4 +1,4 @@
-/** Why a picture is not as good as it could be, in plain words. Pure: what there is goes in, words come out. */
+/** Why a picture is not as good as it could be, and what becomes of a recording, in plain words. Pure: what there is goes in, words come out. */
 
 /** A connection is said to be weak up to here; 5 is nothing to wish for. */
 const WEAK = 2;
@@ -47,4 +47,57 @@ function figures(what, { needBps, haveBps }) {
 /** @param {number} bps */
 export function kbits(bps) {
   return `${Math.round(bps / 1000).toLocaleString('en')} kbit/s`;
+}
+
+const ENDED = {
+  diskFull: 'The recording has ended: the server has no more room for it. What was recorded until now is kept.',
+  diskError: 'The recording has ended: the server could not write it. What was recorded until now is kept.',
+  refused: 'This call should be recorded, and is not: the server cannot at the moment. It tries again.',
+};
+
+/** Who wants a recording, an operator and the server in words too. @param {string[]} owners @param {any} room */
+function names(owners, room) {
+  const words = owners.map((id) => ({ admin: 'an operator of the server', server: 'the server, as always in this room' })[id] ?? (id === room.me?.id ? 'you' : room.nameOf(id) || 'somebody who has left'));
+  return words.length > 1 ? `${words.slice(0, -1).join(', ')} and ${words.at(-1)}` : (words[0] ?? '');
+}
+
+/** @param {any} recording one that runs @param {any} room */
+export function whoRecords({ owners, tracks }, room) {
+  const what = tracks ? 'Some of this call is being recorded' : 'This call is being recorded';
+  return owners.length ? `${what}, wanted by ${names(owners, room)}.` : `${what}.`;
+}
+
+/** The owners who are here, if we are none of them. @param {any} recording @param {any} room */
+export function startedByOthers({ owners }, room) {
+  const here = owners.filter((/** @type {string} */ id) => room.participants.has(id));
+  return owners.includes(room.me?.id) ? '' : names(here, room);
+}
+
+/** Why one cannot stop it, or nothing. @param {any} recording @param {any} room */
+export function whoKeeps(recording, room) {
+  const { owners } = recording;
+  if (owners.includes(room.me?.id)) return '';
+  if (owners.includes('server')) return 'This room is always recorded. The recording cannot be stopped from here.';
+  if (owners.includes('admin')) return 'An operator of the server has this call recorded. It cannot be stopped from here.';
+  const others = startedByOthers(recording, room);
+  return others && !room.grants.moderate ? `${others} started this recording, and can stop it.` : '';
+}
+
+/** One has said stop, and others have not. @param {any} recording @param {any} room */
+export function goesOn({ owners }, room) {
+  return `The recording goes on: it is also wanted by ${names(owners, room)}.`;
+}
+
+/** @param {any} recording one that does not run any more @param {any} room */
+export function recordingEnded({ state, why, by }, room) {
+  if (state === 'failed') return ENDED[why] ?? 'The recording has ended: something went wrong on the server.';
+  const who = by === undefined ? '' : names([by], room);
+  return who && who !== 'you' ? `The recording was stopped by ${who}.` : 'The recording has ended.';
+}
+
+/** Why it could not be started or stopped. @param {'start' | 'stop'} action @param {{code: string, message: string}} error */
+export function notRecorded(action, { code, message }) {
+  if (action === 'start' && code === 'unsupported') return 'This server keeps no recordings. Whoever runs it can switch them on (--recordings).';
+  if (action === 'start') return `The recording did not start: ${message}.`;
+  return `The recording was not stopped: ${message}.`;
 }

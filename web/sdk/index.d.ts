@@ -80,6 +80,8 @@ export interface RoomEvents {
   speakers: (participants: Participant[]) => void;
   quality: (participant: Participant) => void;
   message: (message: Message, from: Participant | null) => void;
+  /** The room is recorded (`started`, also when its owners or its tracks change), or no longer (`stopped`, `failed`). `before` is what ran until then. */
+  recording: (recording: Recording, before: Recording | null) => void;
   roomUpdated: (info: RoomInfo) => void;
   youUpdated: (grants: Grants) => void;
   /** The state was replaced by a snapshot; each difference was told before. */
@@ -122,6 +124,10 @@ export class Room {
   /** What was said, oldest first, as far as we know; at most 500. */
   readonly messages: Message[];
   readonly info: RoomInfo;
+  /** The recording that runs; null when there is none. */
+  readonly recording: Recording | null;
+  /** The server's clock in Unix milliseconds, as far as is known. */
+  readonly serverTime: number;
   readonly grants: Grants;
   readonly limits: Record<string, number>;
   /** You. Null until you have joined. */
@@ -150,6 +156,11 @@ export class Room {
   say(topic: string, body: any, options?: { to?: string[]; retain?: boolean }): Promise<{ seq: number }>;
   /** Changes what others see of you. Attributes are merged; null takes one away. */
   set(own: { name?: string; attributes?: Record<string, any> }): Promise<void>;
+  /**
+   * Has the room recorded, or no longer; takes the grant `record`. Resolves when it has begun, or with how things stand after you wanted it stopped:
+   * while others want it still, `state` is `started`. `tracks` limits it to these; `force` stops it for all participants and takes the grant `moderate`.
+   */
+  record(action: 'start' | 'stop', options?: { tracks?: string[]; force?: boolean }): Promise<Recording>;
   startAudio(): Promise<void>;
   setSpeaker(deviceId: string): Promise<void>;
   setVolume(volume: number): void;
@@ -231,6 +242,22 @@ export interface Message {
   body: any;
   retain: boolean;
   atMs: number;
+}
+
+export interface Recording {
+  state: 'started' | 'stopped' | 'failed';
+  /** Its name: what its files are found under. */
+  recording?: string;
+  /** Unix milliseconds, by the server's clock: compare with `room.serverTime`. */
+  startedAtMs?: number;
+  /** Who wants it: ids of participants, some of whom may have left; `admin`, an operator; `server`, for this room is always recorded. */
+  owners: string[];
+  /** The tracks that are recorded; absent when all are. */
+  tracks?: string[];
+  /** Who stopped it, written like an owner. */
+  by?: string;
+  /** Why it failed. */
+  why?: 'diskFull' | 'diskError' | 'refused' | (string & {});
 }
 
 export interface RoomInfo {

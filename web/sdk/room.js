@@ -29,6 +29,8 @@ export class Room extends Emitter {
     this.messages = [];
     /** @type {any} */
     this.info = { name: options.room ?? '', locked: false, recording: false, startedAtMs: 0 };
+    /** The recording that runs. @type {any} */
+    this.recording = null;
     /** @type {any} */
     this.grants = {};
     /** @type {any} */
@@ -183,6 +185,20 @@ export class Room extends Emitter {
     await this._signal.request('set', own);
   }
 
+  /**
+   * Has the room recorded, or no longer. Resolves when the recording has begun, or with how things stand after you wanted it stopped: others may want it
+   * still (`state` is `started` then). `tracks` limits it to these; `force` stops it for all participants, which takes the grant `moderate`.
+   * @param {'start' | 'stop'} action @param {{tracks?: string[], force?: boolean}} [options]
+   */
+  record(action, options = {}) {
+    return this._signal.request('record', { action, ...options });
+  }
+
+  /** The server's clock in Unix milliseconds, as far as is known: how long something takes is the same for everybody. */
+  get serverTime() {
+    return Date.now() - this._signal.skewMs;
+  }
+
   /** Call it from a click or a key when `audioBlocked` was told. */
   startAudio() {
     return this._audio.resume();
@@ -331,6 +347,7 @@ export class Room extends Emitter {
     for (const [link, rev] of [[this._publisher.link, revs.pub], [this._subscriber.link, revs.sub]]) link.rev = welcome.resumed ? Math.max(link.rev, rev) : rev;
     if (again) this._subscriber.restart(revs.sub, snapshot.slots.need);
     if (snapshot) this._applySnapshot(snapshot, false);
+    if (!welcome.resumed && this.me) this._signal.skewMs = Date.now() - this.me.joinedAt; // which is now
     if (again) this._publisher.restart(revs.pub);
     if (this._joinedOnce && welcome.resumed) for (const link of [this._publisher.link, this._subscriber.link]) link.resumed();
     if (!welcome.resumed) this._view.forget();
@@ -395,6 +412,7 @@ export class Room extends Emitter {
       speakers: (d) => this._onSpeakers(d),
       quality: (d) => this._onQuality(d),
       message: (d) => this._onMessage(d),
+      recording: (d) => this._onRecording(d),
       'room.updated': (d) => this._onRoom(d),
       'you.updated': (d) => this._onYou(d),
     };
@@ -415,6 +433,8 @@ export class Room extends Emitter {
     for (const participant of [...this.participants.values()]) if (!same(participant)) this._removeParticipant(participant.id, 'left');
     for (const participant of snapshot.participants) this._putParticipant(participant);
     for (const track of snapshot.tracks) this._putTrack(track);
+    const recording = snapshot.recording ?? null;
+    if (JSON.stringify(recording) !== JSON.stringify(this.recording)) this._onRecording(recording ?? { state: 'stopped', owners: [] });
     const known = new Set(this.messages.map(messageKey));
     for (const message of snapshot.messages ?? []) if (!known.has(messageKey(message))) this._onMessage(message);
     for (const { participant, name } of snapshot.names ?? []) this._names.set(participant, name);
@@ -551,6 +571,13 @@ export class Room extends Emitter {
     this.emit('message', message, from ?? this.participants.get(message.participant) ?? null);
   }
 
+  /** @param {any} recording */
+  _onRecording(recording) {
+    const before = this.recording;
+    this.recording = recording.state === 'started' ? recording : null;
+    this.emit('recording', recording, before);
+  }
+
   /** @param {any} room */
   _onRoom(room) {
     this.info = room;
@@ -612,6 +639,7 @@ export class Room extends Emitter {
         participants: [...this.participants.values()].map((participant) => participant.toWire()),
         tracks: [...this.tracks.values()].map((track) => track.toWire()),
         messages: this.messages,
+        ...(this.recording && { recording: this.recording }),
         names,
       },
     };

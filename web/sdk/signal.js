@@ -58,6 +58,8 @@ export class Signal extends Emitter {
     /** The number of the last event applied; 0 asks for a snapshot. */
     this.seq = 0;
     this.pingMs = DEFAULT_PING_MS;
+    /** How far this device's clock is ahead of the server's, and how long a ping travels. */
+    this.skewMs = 0;
     /** @type {'idle' | 'connecting' | 'live' | 'waiting' | 'ended'} */
     this.phase = 'idle';
     this.attempt = 0;
@@ -192,6 +194,7 @@ export class Signal extends Emitter {
     } catch {
       return this._lost('protocol');
     }
+    if (message.type === 'ping') this.skewMs = Date.now() - message.t;
     if (message.type === 'ping') this._ws.send(JSON.stringify({ type: 'pong', t: message.t }));
     else if (typeof message.id === 'number') this._onAnswer(message);
     else if (typeof message.seq === 'number') this._welcomed ? this._onEvent(message) : this._early?.push(message);

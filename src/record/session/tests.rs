@@ -20,6 +20,7 @@ struct Disk {
     events: Vec<EventLine>,
     /// Bytes that may still be written.
     space: Option<usize>,
+    hashes_later: bool,
 }
 
 struct MemoryFile(Cursor<Vec<u8>>, Memory);
@@ -47,10 +48,10 @@ impl Storage for Memory {
     fn create(&mut self, _: &FileName) -> io::Result<MemoryFile> {
         Ok(MemoryFile(Cursor::new(Vec::new()), self.clone()))
     }
-    fn close(&mut self, name: &FileName, file: MemoryFile) -> io::Result<String> {
+    fn close(&mut self, name: &FileName, file: MemoryFile) -> io::Result<Option<String>> {
         let old = self.0.borrow_mut().closed.insert(name.to_string(), file.0.get_ref().len() as u64);
         assert_eq!(old, None, "{name} was there");
-        Ok("00".repeat(32))
+        Ok((!self.0.borrow().hashes_later).then(|| "00".repeat(32)))
     }
     fn discard(&mut self, name: &FileName, file: MemoryFile) -> io::Result<()> {
         assert!(file.0.get_ref().is_empty());
@@ -277,4 +278,66 @@ fn what_was_never_heard_leaves_no_file() {
     let (_, manifest) = w.session.finish(now, Ended::Stopped);
     assert_eq!(manifest.files, []);
     assert_eq!(w.disk.0.borrow().discarded, ["p7-camera-1.webm"]);
+}
+
+#[test]
+fn the_manifest_is_complete_when_all_hashes_are_there() {
+    let mut w = World::new();
+    w.disk.0.borrow_mut().hashes_later = true;
+    for track in [CAMERA, MICROPHONE] {
+        w.session.handle_published(track);
+    }
+    w.run(1_000, Some((CAMERA, Codec::Vp8)), Some(MICROPHONE));
+    w.run(1_000, Some((CAMERA, Codec::Vp9 { profile: 0 })), Some(MICROPHONE));
+    let now = w.now();
+    w.session.end(now, Ended::Stopped);
+    assert!(w.session.has_ended() && !w.session.is_settled());
+    let last = |w: &World| w.disk.0.borrow().manifests.last().cloned().unwrap();
+    assert_eq!((last(&w).state, last(&w).ended), (State::Recording, Some(Ended::Stopped)));
+    let names: Vec<_> = w.disk.0.borrow().closed.keys().map(|name| FileName(name.clone())).collect();
+    assert_eq!(names.len(), 2);
+    w.session.handle_hash(now, &names[0], Ok("ab".repeat(32)));
+    assert!(!w.session.is_settled());
+    w.session.handle_hash(now, &names[1], Ok("cd".repeat(32)));
+    assert!(w.session.is_settled());
+    assert_eq!(last(&w).state, State::Complete);
+    assert_eq!(last(&w).files[1].sha256, Some("cd".repeat(32)));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_again_is_left_to_be_healed() {
+    let mut w = World::new();
+    w.disk.0.borrow_mut().hashes_later = true;
+    w.session.handle_published(MICROPHONE);
+    w.run(1_000, None, Some(MICROPHONE));
+    let now = w.now();
+    w.session.end(now, Ended::Stopped);
+    let name = FileName(w.disk.0.borrow().closed.keys().next().unwrap().clone());
+    w.session.handle_hash(now, &name, Err(io::ErrorKind::Other.into()));
+    assert!(w.session.is_settled());
+    let disk = w.disk.0.borrow();
+    let manifest = disk.manifests.last().unwrap();
+    assert_eq!((manifest.state, manifest.ended, manifest.files.len()), (State::Recording, Some(Ended::Stopped), 1));
+}
+
+#[test]
+fn tracks_of_other_sources_are_files_alone() {
+    let mut w = World::new();
+    let other = |id, kind| TrackInfo { id: TrackId(id), content: Content::Other, kind, ..CAMERA };
+    let (picture, sound) = (other(4, Kind::Video), other(5, Kind::Audio));
+    for track in [picture, sound] {
+        w.session.handle_published(track);
+    }
+    w.run(1_000, Some((picture, Codec::Vp8)), Some(sound));
+    // Published anew, it goes on where it was.
+    w.session.handle_unpublished(sound.id);
+    let sound = other(6, Kind::Audio);
+    w.session.handle_published(sound);
+    w.run(1_000, Some((picture, Codec::Vp8)), Some(sound));
+    let now = w.now();
+    let (_, manifest) = w.session.finish(now, Ended::Stopped);
+    let mut files: Vec<_> =
+        manifest.files.iter().map(|f| (f.name.as_str(), f.tracks[0].kind, f.tracks.len())).collect();
+    files.sort_by_key(|f| f.0);
+    assert_eq!(files, [("p7-other-1.webm", Kind::Video, 1), ("p7-other2-1.webm", Kind::Audio, 1)]);
 }

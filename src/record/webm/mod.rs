@@ -215,6 +215,11 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
+    /// How long the file is so far: as long as a player will say, once it is closed.
+    pub fn duration(&self) -> Duration {
+        Duration::from_millis(self.end.max(0) as u64)
+    }
+
     /// Closes the file: cues, duration, sizes. Tracks without a frame are taken out of it. Gives back what it was written to, and its
     /// length in bytes; 0 if there was no frame at all.
     pub fn finish(mut self) -> io::Result<(W, u64)> {

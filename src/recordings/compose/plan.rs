@@ -392,7 +392,11 @@ impl<'a> Stage<'a> {
                 return;
             }
         };
-        if is { set.insert(n) } else { set.remove(&n) };
+        if is {
+            set.insert(n)
+        } else {
+            set.remove(&n)
+        };
     }
 
     fn tiles(&self) -> Vec<Tile> {

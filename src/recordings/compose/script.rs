@@ -111,13 +111,19 @@ impl Backgrounds {
     /// A job for each. Without `text` there are no names. `font`: there is a file `font` to write them with.
     pub fn jobs<'a>(&'a self, plan: &'a Plan, text: bool, font: bool) -> impl Iterator<Item = Job> + 'a {
         let font = if font { "fontfile=font:" } else { "" };
-        self.numbers.iter().map(move |(tiles, number)| {
-            background(*number, plan.look.canvas, tiles, &plan.names, text.then_some(font))
-        })
+        self.numbers
+            .iter()
+            .map(move |(tiles, number)| background(*number, plan.look.canvas, tiles, &plan.names, text.then_some(font)))
     }
 }
 
-fn background(number: usize, Canvas { width, height }: Canvas, tiles: &[Tile], names: &[String], font: Option<&str>) -> Job {
+fn background(
+    number: usize,
+    Canvas { width, height }: Canvas,
+    tiles: &[Tile],
+    names: &[String],
+    font: Option<&str>,
+) -> Job {
     let mut job = Job::default();
     let mut graph = format!("color=c=0x15171b:s={width}x{height}:r=1:d=1,format=rgb24");
     for (n, tile) in tiles.iter().enumerate() {
@@ -148,8 +154,11 @@ fn background(number: usize, Canvas { width, height }: Canvas, tiles: &[Tile], n
 
 /// A name that can be shown: on one line, in its own direction, and no longer than so many columns.
 fn label(name: &str, columns: usize) -> String {
-    let steers = |c: &char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let clean: String = name.chars().take(1_000).map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|c| !steers(c)).collect();
+    let steers = |c: &char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let clean: String =
+        name.chars().take(1_000).map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|c| !steers(c)).collect();
     let clean = clean.split(' ').filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ");
     // East Asian letters and pictures are two columns wide.
     let width = |c: char| if c >= '\u{1100}' { 2 } else { 1 };
@@ -196,11 +205,17 @@ pub fn chunk<'d>(
         }
         // Its picture at the chunk's zero is the last one before that: from the keyframe on it is decoded.
         if zero > video.first_ms {
-            job.args(&format!("-ss {} -noaccurate_seek -seek_timestamp 1", seconds(zero.saturating_sub(video.start_ms))));
+            job.args(&format!(
+                "-ss {} -noaccurate_seek -seek_timestamp 1",
+                seconds(zero.saturating_sub(video.start_ms))
+            ));
         }
         let offset = video.start_ms as i64 - zero as i64;
         let sign = if offset < 0 { "-" } else { "" };
-        job.args(&format!("{threads} -an -reinit_filter 0 -f matroska -itsoffset {sign}{} -i", seconds(offset.unsigned_abs())));
+        job.args(&format!(
+            "{threads} -an -reinit_filter 0 -f matroska -itsoffset {sign}{} -i",
+            seconds(offset.unsigned_abs())
+        ));
         job.args.push(Arg::Media(video.file));
         let moves = Moves::of(scenes, *index, fps);
         let start = seconds(video.first_ms.saturating_sub(zero));
@@ -208,7 +223,10 @@ pub fn chunk<'d>(
     }
     job.file(format!("v{number}.graph"), graph);
     let (keyframes, frames, out) = (fps * 4, last - first, chunk_name(number, container));
-    job.args(&format!("-filter_complex_script v{number}.graph -map [c{}] -frames:v {frames} -g {keyframes}", used.len()));
+    job.args(&format!(
+        "-filter_complex_script v{number}.graph -map [c{}] -frames:v {frames} -g {keyframes}",
+        used.len()
+    ));
     job.args(&format!("{} -pix_fmt yuv420p {out}", container.video()));
     job
 }
@@ -406,7 +424,10 @@ mod tests {
         assert_eq!(label("Ada\n\tLovelace\0\u{202e}", 20), "Ada Lovelace");
         assert_eq!(label("Ada Lovelace", 6), "Ada L…");
         assert_eq!(label("埃达·洛夫莱斯", 7), "埃达·…");
-        assert_eq!((label("Ada", 0), label("", 10), label("\u{202e}", 10)), (String::new(), String::new(), String::new()));
+        assert_eq!(
+            (label("Ada", 0), label("", 10), label("\u{202e}", 10)),
+            (String::new(), String::new(), String::new())
+        );
         assert_eq!((initial("  ada"), initial("%{pts}"), initial("\u{202e}")), ("A".into(), "P".into(), String::new()));
     }
 }

@@ -62,6 +62,7 @@ fn check_answer(kind: &str, data: &Value) {
         "say" => check::<msg::Said>(data),
         "participants" => check::<msg::ParticipantPage>(data),
         "stats" => check::<Stats>(data),
+        "record" => check::<msg::Recording>(data),
         _ => check::<Nothing>(data),
     }
 }
@@ -70,6 +71,7 @@ fn check_admin(which: &str, data: &Value) {
     match which {
         "rooms" => check::<msg::RoomList>(data),
         "room" => check::<msg::RoomReport>(data),
+        "recording" => check::<msg::Recording>(data),
         "decisions" => check::<msg::Decisions>(data),
         other => panic!("operators cannot see {other}"),
     }
@@ -137,6 +139,8 @@ fn every_event_error_and_reason_is_in_the_reference() {
         "Door",
         "Showing",
         "Keeping",
+        "RecordingState",
+        "RecordingWhy",
     ] {
         assert!(defs.get(name).is_some(), "{name}");
         words(&defs[name], &mut all);

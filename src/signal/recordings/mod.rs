@@ -10,6 +10,7 @@ use super::admin;
 use super::auth::{Visitor, bearer, is_token};
 use super::clock;
 use super::problem::Problem;
+use crate::record::disk::{EVENTS, MANIFEST};
 use crate::record::session::SessionId;
 use crate::recordings::catalogue::{Catalogue, FileKind, OpenFile, RemoveError};
 use crate::room::messages::{ApiError, ErrorCode};
@@ -120,7 +121,11 @@ async fn show(State(signal): State<Signal>, Path(id): Path<String>, request: Req
     let id = visible(&kept, &scope, &id).await?;
     let now_ms = clock::wall_ms();
     let read = id.clone();
-    let (manifest, summary) = look(&kept, move |c| Ok((c.manifest(&read)?, c.summary(&read, now_ms)?))).await?;
+    let (manifest, summary, events) = look(&kept, move |c| {
+        let events = c.open_file(&read, EVENTS).map_or(0, |events| events.len);
+        Ok((c.manifest(&read)?, c.summary(&read, now_ms)?, events))
+    })
+    .await?;
     let until_ms = match scope {
         Scope::All => u64::MAX,
         Scope::Room { until_ms, .. } => until_ms,
@@ -137,8 +142,9 @@ async fn show(State(signal): State<Signal>, Path(id): Path<String>, request: Req
     answer["id"] = json!(id.as_str());
     answer["durationMs"] = json!(summary.duration_ms);
     answer["bytes"] = json!(manifest.files.iter().map(|f| f.size).sum::<u64>());
-    answer["manifestUrl"] = url("session.json").into();
-    answer["eventsUrl"] = url("events.jsonl").into();
+    answer["manifestUrl"] = url(MANIFEST).into();
+    answer["eventsUrl"] = url(EVENTS).into();
+    answer["eventsBytes"] = json!(events);
     answer["ticketExpiresAtMs"] = json!(expires_ms);
     Ok((UNCACHED, Json::<Value>(answer)).into_response())
 }
@@ -147,6 +153,10 @@ async fn remove(State(signal): State<Signal>, Path(id): Path<String>, request: R
     let kept = kept(&signal)?;
     let scope = scope(&signal, &request)?;
     let id = visible(&kept, &scope, &id).await?;
+    if signal.hub().recordings().is_held(&id) {
+        let detail = "this recording is just being uploaded or made into one file: it can be deleted afterwards";
+        return Err(Problem::from_api(error(ErrorCode::Conflict, detail), true));
+    }
     let gone = id.clone();
     match look_at(&kept, move |c| c.remove(&gone)).await? {
         Ok(()) => {

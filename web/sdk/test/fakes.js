@@ -124,6 +124,7 @@ export class FakeServer {
     this.grants = { publish: true, subscribe: true, say: true };
     this.participants = [];
     this.tracks = [];
+    this.recording = null;
     this.page = (_after) => ({ participants: this.participants, total: this.participants.length });
     FakeSocket.onOpen = (socket) => {
       this.socket = socket;
@@ -158,14 +159,23 @@ export class FakeServer {
     const reaches = resumed && data.resume.seq >= session.oldest;
     const you = { participant: `p${this.sessions}`, grants: this.grants };
     const me = { participant: you.participant, name: data.name ?? '', attributes: {}, joinedAtMs: 1, connection: 'live' };
-    const snapshot = { room: { name: 'tea', locked: false, recording: false, startedAtMs: 1 }, you, participants: [me, ...this.participants], tracks: this.tracks, slots: { need: this.need, bindings: [] }, messages: [] };
+    const snapshot = { room: { name: 'tea', locked: false, recording: false, startedAtMs: 1 }, you, participants: [me, ...this.participants], tracks: this.tracks, slots: { need: this.need, bindings: [] }, messages: [], ...(this.recording && { recording: this.recording }) };
     socket.tell({ id, ok: true, data: { session: session.id, secret: 'x', seq: reaches ? data.resume.seq : session.last, resumed, participant: you.participant, pingMs: 1000, graceMs: 5000, limits: {}, iceServers: [], revs: { ...session.revs }, ...(!reaches && { snapshot }) } });
     if (reaches) for (const event of session.log.filter(({ seq }) => seq > data.resume.seq)) socket.tell(event);
+  }
+
+  _record({ action, tracks }) {
+    const owners = action === 'start' ? [`p${this.sessions}`] : [];
+    const now = { state: action === 'start' ? 'started' : 'stopped', recording: 'r-1', startedAtMs: Date.now(), owners, ...(tracks && { tracks }) };
+    this.recording = action === 'start' ? now : null;
+    queueMicrotask(() => this.event('recording', now));
+    return now;
   }
 
   _effect({ type, data }) {
     this.taken.push({ type, data });
     if (type === 'participants') return this.page(data);
+    if (type === 'record') return this._record(data);
     if (type !== 'negotiate') return type === 'say' ? { seq: this.session.last + 1 } : {};
     this.negotiations.push(data);
     this.session.revs[data.pc] = data.rev;

@@ -313,3 +313,42 @@ function person(participant, name) {
 function track(id, participant) {
   return { track: id, participant, source: 'camera', kind: 'video', muted: false, simulcast: false };
 }
+
+test('a recording is there from its start to its end, and each change is told', async () => {
+  room = await joinRoom(options());
+  const told = [];
+  room.on('recording', ({ state, why }, before) => told.push([state, why, before?.recording]));
+  assert.equal(room.recording, null);
+  const started = await room.record('start', { tracks: ['t1'] });
+  await settle();
+  assert.deepEqual(room.recording, started);
+  assert.deepEqual(server.taken.at(-1).data, { action: 'start', tracks: ['t1'] });
+  assert.equal((await room.record('stop')).state, 'stopped');
+  await settle();
+  assert.equal(room.recording, null);
+  server.event('recording', { state: 'failed', why: 'refused', owners: [] });
+  assert.deepEqual(told, [['started', undefined, undefined], ['stopped', undefined, 'r-1'], ['failed', 'refused', undefined]]);
+});
+
+test('who joins late, or was away, knows whether the room is recorded', async () => {
+  server.recording = { state: 'started', recording: 'r-7', startedAtMs: clock.now, owners: ['p9'] };
+  room = createRoom(options());
+  const told = [];
+  room.on('recording', ({ state }) => told.push(state));
+  await room.join();
+  assert.equal(room.recording.recording, 'r-7');
+  server.recording = null;
+  server.session = null; // it has forgotten us
+  server.socket.drop();
+  await clock.pass(2000);
+  assert.equal(room.recording, null);
+  assert.deepEqual(told, ['started', 'stopped']);
+});
+
+test('the clock is the server’s, however wrong our own is', async () => {
+  room = await joinRoom(options());
+  server.socket.tell({ type: 'ping', t: clock.now + 3_600_000 });
+  assert.equal(room.serverTime, clock.now + 3_600_000);
+  await clock.pass(500);
+  assert.equal(room.serverTime, clock.now + 3_600_000);
+});
