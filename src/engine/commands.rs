@@ -32,7 +32,7 @@ impl Engine {
             Command::Mirror { track, room, kind, home } => self.mirror(track, room, kind, home),
             Command::Relay { track, to, on } => self.set_relay(track, to, on),
             Command::Record { track, to } => self.record(now, track, to),
-            Command::Keyframe { track, source } => self.ask_for_recording(track, source.into()),
+            Command::Keyframe { track, source } => self.ask_for_recording(now, track, source.into()),
             Command::Stats { peer, token } => self.tell_stats(now, peer, token),
             Command::Explain { peer, token } => self.explain(peer, token),
         }

@@ -4,7 +4,7 @@
 //! a few times a second; what cannot be taken then is dropped, by name. It gets the largest encoding of a track that comes. When that
 //! changes, the present one goes on until the other's first keyframe is whole, so that the recording misses nothing in between.
 use super::relay::RelayBatch;
-use super::stream::ReceiveStream;
+use super::stream::{KeyframeRequests, ReceiveStream};
 use super::timers::{Timer, Timers};
 use super::{Engine, Owner, Sink, Track};
 use crate::forward::StreamKey;
@@ -42,6 +42,8 @@ pub(super) struct Recorded {
     to: RecordingId,
     source: Option<StreamKey>,
     next: Option<Next>,
+    /// When a keyframe was last asked for.
+    asked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -144,10 +146,10 @@ impl Engine {
         self.stop_recording(at);
         if let Some(to) = to {
             let tap = self.recordings.add_track(self.shard, to);
-            self.tracks[at].recorded = Some(Recorded { at: tap, to, source: None, next: None });
+            self.tracks[at].recorded = Some(Recorded { at: tap, to, source: None, next: None, asked: None });
             self.review_recorded(now, at);
             if let Some(source) = self.tracks[at].recorded.as_ref().and_then(|r| r.source) {
-                self.ask_for_recording(id, source);
+                self.ask_for_recording(now, id, source);
             }
         }
         self.demand_changed(at);
@@ -165,14 +167,19 @@ impl Engine {
     }
 
     /// Asks the publisher for a keyframe of what is recorded of a track: at most once a second, whoever else asks.
-    pub(super) fn ask_for_recording(&mut self, id: TrackId, source: StreamKey) {
-        let Some(track) = self.track_ids.get(&id).and_then(|t| self.tracks.get(*t)) else { return };
+    pub(super) fn ask_for_recording(&mut self, now: Instant, id: TrackId, source: StreamKey) {
+        let Some(track) = self.track_ids.get(&id).and_then(|t| self.tracks.get_mut(*t)) else { return };
         let (Owner::Peer(publisher), false, Kind::Video) = (track.owner, track.muted, track.kind) else { return };
+        let Some(recorded) = &mut track.recorded else { return };
         let stream = self.streams.get_mut(source.index as usize).filter(|s| s.key == source);
         // The recording may not know yet that it gets another one by now.
         let Some(stream) = stream.filter(|s| s.recorded != Part::None) else { return };
-        stream.keyframes.want_once();
-        self.touch(publisher);
+        let rested = recorded.asked.is_none_or(|at| now >= at + KeyframeRequests::FOR_RECORDING);
+        if rested {
+            recorded.asked = Some(now);
+            stream.keyframes.want_once();
+            self.touch(publisher);
+        }
     }
 
     /// Chooses anew which of the track's streams is recorded.
@@ -193,7 +200,7 @@ impl Engine {
         let awaited = recorded.next.as_ref().filter(|next| next.keyframe.is_none()).map(|next| next.stream);
         self.assign_parts(at);
         if let Some(stream) = awaited {
-            self.ask_for_recording(id, stream);
+            self.ask_for_recording(now, id, stream);
         }
     }
 

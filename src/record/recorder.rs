@@ -3,7 +3,7 @@ use super::MediaPacket;
 use super::audio_line::{AudioLine, Laid, Sound};
 use super::depacketize::{Size, opus};
 use super::manifest::{AvOffset, Gap, GapCause, SizeChange};
-use super::reception::{Frame, Reception};
+use super::reception::{Frame, KEYFRAME_INTERVAL, Reception};
 use super::reorder::WAIT;
 use super::timeline::{Placed, Timeline};
 use super::webm::{TrackCodec, TrackIndex, Writer};
@@ -137,6 +137,8 @@ struct Line {
     lost_before: u64,
     /// The last frame that is in the file: what comes goes behind it.
     written: Option<Duration>,
+    /// When a keyframe was last asked for, of whatever source.
+    asked: Option<Instant>,
     summary: TrackSummary,
 }
 
@@ -446,6 +448,7 @@ impl Line {
             last: None,
             lost_before: 0,
             written: None,
+            asked: None,
             summary: TrackSummary::default(),
         }
     }
@@ -501,14 +504,16 @@ impl Line {
     }
 
     fn wants_keyframe(&mut self, now: Instant) -> Option<SourceId> {
-        if !self.is_live {
+        if !self.is_live || self.asked.is_some_and(|at| now < at + KEYFRAME_INTERVAL) {
             return None;
         }
         let (source, reception) = match &mut self.next {
             Some(next) => (next.source, &mut next.reception),
             None => (self.source?, &mut self.reception),
         };
-        reception.poll_keyframe_request(now).then_some(source)
+        let source = reception.poll_keyframe_request(now).then_some(source)?;
+        self.asked = Some(now);
+        Some(source)
     }
 
     /// Counts a frame; gives the gap before it.

@@ -476,7 +476,7 @@ fn an_hour_through_the_engine_stays_in_step() {
     assert_eq!(ffmpeg::decode(&path), "", "FFmpeg has nothing to complain of");
     let zero = file.start_ms as f64;
     let mut video = lateness(&ffmpeg::flashes(&path), &flashes, zero);
-    let mut audio = lateness(&ffmpeg::beeps(&path), &beeps, zero);
+    let mut audio = lateness(&ffmpeg::beeps_in_samples(&path), &beeps, zero);
     let (mut worst, mut compared) = (0f64, 0);
     for minute in 0..60 {
         let (Some(video), Some(audio)) = (video.get_mut(&minute), audio.get_mut(&minute)) else {

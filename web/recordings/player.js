@@ -11,6 +11,8 @@ const NUDGE = 0.06;
 const KEPT = 40;
 /** A file is opened so long before it begins, in milliseconds. */
 const EARLY = 5_000;
+/** And closed when it is so far away. */
+const LATE = 30_000;
 
 const TYPES = { vp8: ['video/webm; codecs="vp8"'], vp9: ['video/webm; codecs="vp9"'], av1: ['video/webm; codecs="av01.0.08M.08"'], opus: ['audio/webm; codecs="opus"'] };
 
@@ -48,20 +50,21 @@ class Sink {
 
   /** There is no more: what is there can be played to its last frame. */
   end() {
-    this._jobs = this._jobs.then(() => {
-      if (this._media.readyState === 'open' && !this._buffer.updating) this._media.endOfStream();
-    });
+    const end = () => this._media.readyState === 'open' && !this._buffer.updating && this._media.endOfStream();
+    this._jobs = this._jobs.then(end).catch(() => {}); // closed before that
   }
 
   close() {
     this._closed = true;
+    this._element.pause();
     this._element.removeAttribute('src');
     this._element.load();
   }
 
   async _append(bytes) {
     for (const keep of [null, 10, 2]) {
-      if (this._closed || this._element.error) throw this._element.error ?? new Error('closed');
+      if (this._closed) throw new DOMException('closed', 'AbortError');
+      if (this._element.error) throw this._element.error;
       if (keep !== null) await this._forget(keep);
       try {
         this._buffer.appendBuffer(bytes);
@@ -121,15 +124,16 @@ export class Player {
     this._feed?.update(file);
   }
 
+  /** Lets go of everything; it is opened again when its time comes. */
   close() {
-    this._feed?.close();
+    if (!this._opened) return;
+    this._feed.close();
     for (const sink of this._sinks) sink.close();
-    this._sinks = [];
-    this._audio?.pause();
     if (this._plain) {
       this.video.removeAttribute('src');
       this.video.load();
     }
+    Object.assign(this, { _opened: false, _plain: false, _audio: null, _sinks: [] });
   }
 
   set volume(level) {
@@ -159,7 +163,10 @@ export class Player {
   /** Brings it to where the session is. */
   tick(ms, running, rate) {
     const at = (ms - this.file.startMs) / 1000;
-    if (!this._opened && ms > this.file.startMs - EARLY && ms < this.endMs) this._open();
+    const away = Math.max(this.file.startMs - ms, ms - this.endMs);
+    if (!this._opened && away < EARLY && !this.problem) this._open();
+    // Browsers have some 75 players for a page.
+    if (this._opened && away > LATE) this.close();
     const inside = this.isAt(ms);
     if (inside || at < 0) this._feed?.want(at * 1000);
     const how = { running: inside && running, rate, inside, plain: this._plain };
