@@ -80,8 +80,16 @@ export class Recording {
     if (recording.state === 'started') {
       if (recording.recording !== before?.recording) this._tell();
     } else if (before || recording.state === 'failed') {
-      toast(recordingEnded(recording, this._room), { icon: recording.state === 'failed' ? 'warning' : 'record', sticky: recording.state === 'failed' && this.allowed });
+      const action = this.allowed && recording.recording ? { label: 'Watch it', run: () => open(this._pageOf(recording.recording), '_blank', 'noopener') } : undefined;
+      toast(recordingEnded(recording, this._room), { icon: recording.state === 'failed' ? 'warning' : 'record', sticky: recording.state === 'failed' && this.allowed, action });
     }
+  }
+
+  /** Where it can be watched: a token goes into the fragment, which is sent to no server. */
+  _pageOf(id) {
+    const { room, token } = this._room.options;
+    const query = new URLSearchParams({ ...(!token && { room }), id });
+    return `/recordings?${query}${token ? `#token=${encodeURIComponent(token)}` : ''}`;
   }
 
   _tell() {

@@ -133,7 +133,7 @@ export class Grid {
     const screens = all.filter(({ content }) => content === 'screen');
     for (const tile of this._tiles.values()) tile.element.hidden = !all.includes(tile);
     const order = screens.length ? [...screens, ...all.filter((tile) => !screens.includes(tile))] : all;
-    const places = screens.length ? stage(order.length, width, height, GAP) : grid(order.length, width, height, GAP, 1.5);
+    const places = screens.length ? stage(order.length, width, height, GAP) : grid(order.length, width, height, GAP, 16 / 9);
     order.forEach(({ element }, n) => {
       const place = places[n];
       element.hidden = !place;

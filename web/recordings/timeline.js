@@ -17,9 +17,8 @@ export class Timeline {
     this._head = h('div', { class: 'line-head', 'aria-hidden': 'true' });
     this._marks = h('div', { class: 'line-marks', 'aria-hidden': 'true' });
     this._tip = h('div', { class: 'line-tip', hidden: true, role: 'tooltip' });
-    this._list = h('div', { class: 'line-lanes' });
-    this._area = h('div', { class: 'line-area' }, this._head);
-    this.element = h('section', { class: 'line', 'aria-label': 'Time line' }, h('div', { class: 'line-top' }, h('div', { class: 'line-rail' }, this._marks, this.slider)), h('div', { class: 'line-scroll' }, this._list, this._area), this._tip);
+    this._list = h('div', { class: 'line-lanes' }, h('div', { class: 'line-area' }, this._head));
+    this.element = h('section', { class: 'line', 'aria-label': 'Time line' }, h('div', { class: 'line-top' }, h('div', { class: 'line-rail' }, this._marks, this.slider)), h('div', { class: 'line-scroll' }, this._list), this._tip);
     this._list.addEventListener('pointermove', (event) => this._hover(event));
     this._list.addEventListener('pointerleave', () => (this._tip.hidden = true));
     this._list.addEventListener('pointerdown', (event) => this._press(event));
