@@ -181,7 +181,7 @@ fn what_cannot_be_made_is_refused_and_leaves_nothing() {
     let mut stage = Stage::new("composed-refused");
     stage.person("Ada", 0, 0);
     let grid = look(Layout::Grid, "320x180", 10);
-    let mut refused = |stage: &Stage| stage.compose("out.mp4", grid).err().map(|e| e.to_string()).unwrap_or_default();
+    let refused = |stage: &Stage| stage.compose("out.mp4", grid).err().map(|e| e.to_string()).unwrap_or_default();
     stage.session.state = State::Recording;
     assert!(refused(&stage).contains("still being recorded"));
     stage.session.state = State::Complete;
