@@ -127,7 +127,7 @@ async fn a_token_sees_its_room_and_the_operator_sees_all() {
         (String::new(), 401),
         (token("tea", &["publish", "moderate"]), 403),
         ("not a token".into(), 401),
-        (tea.replace(|c| c == '.', "x"), 401),
+        (tea.replace('.', "x"), 401),
     ] {
         for path in ["/v1/recordings".to_owned(), format!("/v1/recordings/{TEA}"), file_of(TEA)] {
             let answer = world.ask(Method::GET, &path, &who, &[]).await;
@@ -254,6 +254,28 @@ async fn names_that_lead_elsewhere_lead_nowhere() {
         assert!(matches!(answer.status().as_u16(), 400 | 404 | 414 | 431), "{name:.80}: {}", answer.status());
     }
     world.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guests_who_may_record_see_the_room_that_they_name() {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recordings-guests");
+    let _ = std::fs::remove_dir_all(&root);
+    keep(&root, TEA, "tea", true);
+    let root = root.to_str().unwrap();
+    for (flags, may) in [(&["--open", "--open-grants", "publish,record"][..], true), (&["--open"], false)] {
+        let server = start(&[&["--recordings", root], flags].concat()).await;
+        for (path, status) in [
+            ("/v1/recordings?room=tea".to_owned(), if may { 200 } else { 401 }),
+            ("/v1/recordings".to_owned(), 401),
+            (format!("/v1/recordings/{TEA}?room=tea"), if may { 200 } else { 401 }),
+            (format!("/v1/recordings/{TEA}?room=lab"), if may { 404 } else { 401 }),
+            (format!("/v1/recordings/{TEA}"), 401),
+            (format!("{}?room=tea", file_of(TEA)), if may { 200 } else { 401 }),
+        ] {
+            assert_eq!(ask(&server, Method::GET, &path, "", &[]).await.status(), status, "{path} {flags:?}");
+        }
+        server.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -277,10 +277,10 @@ impl Engine {
 
 impl Next {
     /// The numbers that go over now that `seq` is here, if their packets are.
-    fn admit(&mut self, now: Instant, stream: &ReceiveStream, seq: SeqNo) -> std::ops::RangeInclusive<u64> {
-        let none = 1..=0;
+    fn admit(&mut self, now: Instant, stream: &ReceiveStream, seq: SeqNo) -> std::ops::Range<u64> {
+        let none = 0..0;
         match &self.keyframe {
-            Some(keyframe) if seq >= keyframe.first => return seq.0..=seq.0,
+            Some(keyframe) if seq >= keyframe.first => return seq.0..seq.0 + 1,
             Some(_) => return none,
             None => {}
         }
@@ -290,7 +290,7 @@ impl Next {
         }
         self.keyframe = Some(Keyframe { since: now, timestamp: packet.timestamp, first: seq, missing: seq });
         // What followed it and came sooner is in the history already.
-        seq.0..=stream.history.highest().unwrap_or(seq).0
+        seq.0..stream.history.highest().unwrap_or(seq).0 + 1
     }
 
     /// True once the keyframe is here from end to end, or will not be.

@@ -5,6 +5,7 @@
 use super::heal::{Cut, Healed, heal};
 use super::manifest::{self, Ended, EventLine, Session as Manifest, State};
 use super::session::{FileName, SessionId, Storage};
+use super::webm;
 use aws_lc_rs::digest;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -252,7 +253,12 @@ impl Folder {
                 file.duration_ms = duration;
                 report.closed += 1;
             }
-            Healed::Whole => report.hashed += 1,
+            Healed::Whole => {
+                // It may have been closed after the manifest was last written.
+                let told = webm::read::front(&mut out)?.and_then(|front| front.duration);
+                file.duration_ms = told.map_or(file.duration_ms, |ms| ms as u64);
+                report.hashed += 1;
+            }
         }
         file.sha256 = Some(seal(&mut out)?);
         file.size = out.metadata()?.len();

@@ -9,7 +9,7 @@ use super::{Inner, Settings};
 use crate::record::disk::{self, Folder, heal_session, remove_unborn};
 use crate::record::manifest::State;
 use crate::record::session::SessionId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -115,9 +115,10 @@ impl Kept {
 
 /// The thread, until the service is gone.
 pub(super) fn run(inner: &Weak<Inner>, alive: &Receiver<()>) {
+    let mut hopeless = BTreeSet::new();
     loop {
         let Some(inner) = inner.upgrade() else { return };
-        heal(&inner);
+        heal(&inner, &mut hopeless);
         tidy(&inner);
         drop(inner);
         if alive.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
@@ -126,30 +127,33 @@ pub(super) fn run(inner: &Weak<Inner>, alive: &Receiver<()>) {
     }
 }
 
-/// Closes what nobody writes and nobody has closed. A recording that runs is locked, whoever runs it.
-fn heal(inner: &Inner) {
+/// Closes what nobody writes and nobody has closed. A recording that runs is locked, whoever runs it. `hopeless`: those of which it was told that
+/// they cannot be healed.
+fn heal(inner: &Inner, hopeless: &mut BTreeSet<SessionId>) {
     let Some(store) = &inner.store else { return };
     let (root, metrics) = (&store.settings.root, &inner.metrics);
     let there = disk::sessions(root).unwrap_or_else(|error| {
         tracing::error!(root = %root.display(), %error, "the folder of recordings cannot be read");
         Vec::new()
     });
+    hopeless.retain(|id| there.binary_search(id).is_ok());
     let just_now = begin::name(SystemTime::now() - PERIOD, 0);
     for id in store.kept.not_closed(there) {
-        if id < just_now {
-            // If it has anything in it, this fails.
-            let _ = remove_unborn(root, &id);
-        }
-        match heal_session(root, &id) {
-            Ok(None) => {}
+        let unborn = if id < just_now { remove_unborn(root, &id) } else { Ok(()) };
+        match unborn.and_then(|()| heal_session(root, &id)) {
             Ok(Some(healed)) => {
                 add(&metrics.healed, 1);
                 let (closed, empty) = (healed.closed, healed.empty);
                 tracing::info!(recording = id.as_str(), closed, empty, "healed: the server had died while it recorded");
             }
+            // Nothing was to be healed, or there is nothing any more.
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                add(&metrics.heal_failures, 1);
-                tracing::warn!(recording = id.as_str(), %error, "a recording cannot be healed, and is left as it is");
+                if hopeless.insert(id.clone()) {
+                    add(&metrics.heal_failures, 1);
+                    tracing::warn!(recording = id.as_str(), %error, "a recording cannot be healed, and is left as it is");
+                }
             }
         }
     }

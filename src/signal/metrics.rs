@@ -90,7 +90,12 @@ const RECORDING_FIELDS: &[(&str, &str, &str, RecordingField)] = &[
     ("exedra_recordings_kept_bytes", "gauge", "Bytes of all recordings that there are.", |m| &m.kept_bytes),
     ("exedra_recordings_kept", "gauge", "Recordings that there are, those that run not counted.", |m| &m.kept),
     ("exedra_recordings_healed_total", "counter", "Recordings closed after a crash.", |m| &m.healed),
-    ("exedra_recordings_heal_failures_total", "counter", "Times that one could not be.", |m| &m.heal_failures),
+    (
+        "exedra_recordings_heal_failures_total",
+        "counter",
+        "Recordings that could not be, and are left as they are.",
+        |m| &m.heal_failures,
+    ),
     ("exedra_recording_syncs_total", "counter", "Times that the disk was told to keep what was written.", |m| &m.syncs),
     ("exedra_recording_sync_failures_total", "counter", "Times that it did not.", |m| &m.sync_failures),
     ("exedra_uploads_waiting", "gauge", "Recordings that wait to be uploaded.", |m| &m.uploads_waiting),

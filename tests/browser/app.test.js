@@ -189,6 +189,23 @@ scenario('a call is recorded: everybody sees it, and only who started it stops i
   for (const page of [ada, bob]) assert.deepEqual(page.log.filter((line) => /^(uncaught|error)/.test(line)), []);
 });
 
+const ALWAYS = { recordings: true, args: [...GRANTS, '--record-rooms', 'te*'], env: { EXEDRA_ADMIN_TOKEN: 'operators only, please' } };
+
+scenario('a room that is always recorded is, until an operator stops it', { timeout: 60_000, ...ALWAYS }, async (stage) => {
+  const operator = async (method) => (await fetch(`${stage.url}/v1/admin/rooms/tea/recording`, { method, headers: { authorization: `Bearer ${ALWAYS.env.EXEDRA_ADMIN_TOKEN}` } })).json();
+  const ada = await stage.openApp('/r/tea');
+  await join(ada, 'Ada');
+  await ada.waitForSelector('.rec:not([hidden])');
+  assert.deepEqual((await operator('GET')).owners, ['server']);
+  await ada.keyboard.press('r');
+  await toasted(ada, 'This room is always recorded.');
+  assert.equal((await operator('DELETE')).state, 'stopped');
+  await ada.waitForSelector('.rec', { hidden: true });
+  await toasted(ada, 'The recording was stopped by an operator of the server.');
+  assert.deepEqual((await operator('POST')).owners, ['server', 'admin']);
+  await ada.waitForSelector('.rec:not([hidden])');
+});
+
 scenario('a server that keeps no recordings says so', { args: GRANTS }, async (stage) => {
   const ada = await stage.openApp('/r/tea');
   await join(ada, 'Ada');

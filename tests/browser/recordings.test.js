@@ -232,6 +232,41 @@ function clustersUntil(bytes, ms) {
   return end;
 }
 
+/** Two people, recorded by the server, and somebody who watches the recording in the meantime. */
+for (const kind of ['chromium', 'firefox']) {
+  const flags = ['--open', '--open-grants', 'publish,subscribe,say,record'];
+  scenario(`what the server records is watched meanwhile, and afterwards, in ${kind}`, { args: flags, recordings: true, timeout: 120_000 }, async (stage) => {
+    const source = { width: 320, height: 180, fps: 15 };
+    const ada = await stage.guest({ name: 'Ada', id: 2, source, publish: { video: { simulcast: false } } });
+    await ada.run((room) => room.request('record', { action: 'start' }));
+    const page = await stage.openApp('/recordings?room=tea', kind);
+    await page.setViewport({ width: 1280, height: 800 });
+    await page.waitForSelector('.rec-state[data-kind=live]');
+    await page.click('.rec-link');
+    await page.waitForSelector('#live:not([hidden])');
+    await page.click('#live');
+    await page.waitForSelector('.tile[data-source=camera][data-video=on]', { timeout: 15_000 });
+    const bob = await stage.guest({ name: 'Bob', id: 3, source, publish: { video: { simulcast: false } } });
+    await page.waitForFunction(() => document.querySelectorAll('.tile[data-source=camera][data-video=on]').length === 2, { timeout: 20_000 });
+    await bob.run((room) => room.request('say', { topic: 'chat', body: { text: 'Is this recorded?' } }));
+    const live = await inStep(page, 4, 200);
+    const before = await at(page);
+    await new Promise((go) => setTimeout(go, 5000));
+    const ran = (await at(page)) - before;
+    assert.ok(ran > 4000, `${ran} ms were played in 5 s`);
+    await page.waitForFunction(() => /Is this recorded/.test(document.querySelector('.play-chat').innerText), { timeout: 10_000 });
+    await stage.screenshot(page, `recordings-real-${kind}`);
+    await ada.run((room) => room.request('record', { action: 'stop' }));
+    await page.waitForFunction(() => document.querySelector('.rec-state').innerText === 'Complete', { timeout: 15_000 });
+    await page.keyboard.press('Home');
+    await page.waitForFunction(() => exedraRecording.at() < 3000);
+    const again = await inStep(page, 2, 200);
+    console.log(`${kind}: live ${live.apart.toFixed()} ms and afterwards ${again.apart.toFixed()} ms from the clock; ${ran.toFixed()} ms in 5 s`);
+    assert.ok((await page.$$eval('.lane-speech', (all) => all.map((path) => path.getAttribute('d')))).some(Boolean), 'somebody spoke');
+    assert.deepEqual(page.log.filter((line) => /^(uncaught|error)/.test(line)), []);
+  });
+}
+
 scenario('H.264 in Matroska plays or says why not; a recording is deleted', { args: [...args, '--recordings', join(root, 'old')], timeout: 90_000 }, async (stage) => {
   const bytes = await film({ participant: 'p2', codec: 'H264', seconds: 10, color: 'olive' }, FILMS);
   const session = { version: 1, id: OLD, room: 'Class-4b', startedAtMs: 1795342958600, endedAtMs: 1795342968600, state: 'healed', ended: 'crash', participants: [{ id: 'p2', name: 'Ben', joinedMs: 0 }], files: [entry({ name: 'p2-camera-1.mkv', participant: 'p2', codec: 'H264', durationMs: 10_000, size: bytes.length, sha256: hash(bytes) })] };

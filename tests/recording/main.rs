@@ -9,6 +9,7 @@ mod full;
 mod hour;
 mod publisher;
 mod server;
+mod service;
 
 use exedra::record::heal::{Healed, heal};
 use exedra::record::webm::{TrackCodec, extension};

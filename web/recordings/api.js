@@ -20,10 +20,22 @@ export const token = {
   set: (text) => (text ? sessionStorage.setItem(KEY, text) : sessionStorage.removeItem(KEY)),
 };
 
+/** Where guests may record, they may look at the recordings of the room that the address names. */
+export const guestRoom = () => (token.get() ? '' : new URLSearchParams(location.search).get('room') ?? '');
+
+/** The address of the list, or of one recording. */
+export function pageOf(id) {
+  const query = new URLSearchParams({ ...(guestRoom() && { room: guestRoom() }), ...(id && { id }) }).toString();
+  return `/recordings${query && `?${query}`}`;
+}
+
 async function ask(path, { method = 'GET', headers = {}, signal } = {}) {
+  const room = guestRoom();
+  const url = room && !/[?&]room=/.test(path) ? `${path}${path.includes('?') ? '&' : '?'}room=${encodeURIComponent(room)}` : path;
+  const credentials = token.get() && { authorization: `Bearer ${token.get()}` };
   let answer;
   try {
-    answer = await fetch(path, { method, headers: { authorization: `Bearer ${token.get()}`, ...headers }, cache: 'no-store', signal });
+    answer = await fetch(url, { method, headers: { ...credentials, ...headers }, cache: 'no-store', signal });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     throw new ApiError(0, 'The server cannot be reached.');

@@ -1,7 +1,7 @@
 import { announce, h, setText } from '../app/dom.js';
 import { icon, logo } from '../app/icons.js';
 import { toast } from '../app/toasts.js';
-import { list, remove } from './api.js';
+import { guestRoom, list, pageOf, remove } from './api.js';
 import { length, people, size, state, when } from './words.js';
 
 const RENEW_MS = 4000;
@@ -10,13 +10,15 @@ const RENEW_MS = 4000;
 export class List {
   constructor(root, ways) {
     this._ways = ways;
-    this._rooms = '';
+    this._rooms = guestRoom();
     this._pages = 1;
     this._rows = new Map();
     this._list = h('ul', { class: 'rec-list' });
     this._note = h('p', { class: 'rec-empty', role: 'status' }, 'Loading…');
     this._more = h('button', { class: 'button', type: 'button', hidden: true, onclick: () => (this._pages++, this._load()) }, 'Older ones');
     this._filter = h('input', { class: 'input rec-filter', type: 'search', placeholder: 'Room', 'aria-label': 'Only of this room', autocapitalize: 'none', spellcheck: 'false', onchange: () => ((this._rooms = this._filter.value.trim()), this._load()) });
+    this._filter.value = this._rooms;
+    this._filter.hidden = Boolean(guestRoom());
     root.replaceChildren(
       h(
         'main',
@@ -93,7 +95,7 @@ export class List {
     const { text, kind, why } = state(recording);
     const facts = h('span', { class: 'rec-facts' }, factsOf(recording));
     return [
-      h('a', { class: 'rec-link', href: `/recordings?id=${encodeURIComponent(recording.id)}`, onclick: open }, h('span', { class: 'rec-room' }, recording.room), h('span', { class: 'rec-when' }, when(recording.startedAtMs))),
+      h('a', { class: 'rec-link', href: pageOf(recording.id), onclick: open }, h('span', { class: 'rec-room' }, recording.room), h('span', { class: 'rec-when' }, when(recording.startedAtMs))),
       h('span', { class: 'rec-people' }, icon('people'), people(recording)),
       facts,
       h('span', { class: 'rec-state', data: { kind }, title: why }, text),

@@ -1,7 +1,7 @@
 /** `/recordings`: the list, and one recording (`?id=…`). */
 import { h } from '../app/dom.js';
 import { logo } from '../app/icons.js';
-import { token } from './api.js';
+import { guestRoom, pageOf, token } from './api.js';
 import { List } from './list.js';
 import { SessionView } from './session.js';
 
@@ -15,7 +15,7 @@ function show(state, make) {
 }
 
 function go(id) {
-  history.pushState(null, '', id ? `/recordings?id=${encodeURIComponent(id)}` : '/recordings');
+  history.pushState(null, '', pageOf(id));
   route();
 }
 
@@ -29,8 +29,8 @@ function route() {
   token.take();
   const id = new URLSearchParams(location.search).get('id');
   document.title = 'Recordings · Exedra';
-  if (!token.get()) return askForToken('');
-  const ways = { open: go, home: () => go(''), refused, signOut: () => (token.set(''), go('')) };
+  if (!token.get() && !guestRoom()) return askForToken('');
+  const ways = { open: go, home: () => go(''), refused, signOut: () => (token.set(''), history.pushState(null, '', '/recordings'), route()) };
   if (id) show('recording', () => new SessionView(root, id, ways));
   else show('recordings', () => new List(root, ways));
 }

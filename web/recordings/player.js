@@ -11,6 +11,8 @@ const NUDGE = 0.06;
 const KEPT = 40;
 /** A file is opened so long before it begins, in milliseconds. */
 const EARLY = 5_000;
+/** And closed when it is so far away. */
+const LATE = 30_000;
 
 const TYPES = { vp8: ['video/webm; codecs="vp8"'], vp9: ['video/webm; codecs="vp9"'], av1: ['video/webm; codecs="av01.0.08M.08"'], opus: ['audio/webm; codecs="opus"'] };
 
@@ -48,20 +50,21 @@ class Sink {
 
   /** There is no more: what is there can be played to its last frame. */
   end() {
-    this._jobs = this._jobs.then(() => {
-      if (this._media.readyState === 'open' && !this._buffer.updating) this._media.endOfStream();
-    });
+    const end = () => this._media.readyState === 'open' && !this._buffer.updating && this._media.endOfStream();
+    this._jobs = this._jobs.then(end).catch(() => {}); // closed before that
   }
 
   close() {
     this._closed = true;
+    this._element.pause();
     this._element.removeAttribute('src');
     this._element.load();
   }
 
   async _append(bytes) {
     for (const keep of [null, 10, 2]) {
-      if (this._closed || this._element.error) throw this._element.error ?? new Error('closed');
+      if (this._closed) throw new DOMException('closed', 'AbortError');
+      if (this._element.error) throw this._element.error;
       if (keep !== null) await this._forget(keep);
       try {
         this._buffer.appendBuffer(bytes);
@@ -96,6 +99,7 @@ export class Player {
     this._audio = null;
     this._sinks = [];
     this._opened = false;
+    this._pictured = true;
     video.muted = true;
     video.playsInline = true;
     video.preload = 'auto';
@@ -105,6 +109,13 @@ export class Player {
   get places() {
     const playing = [this.video, this._audio].filter((element) => element?.currentSrc && !element.paused);
     return playing.map(({ currentTime }) => this.file.startMs + currentTime * 1000);
+  }
+
+  /** Whether its picture is shown, or it is only heard. */
+  set pictured(on) {
+    if (on === this._pictured) return;
+    this._pictured = on;
+    this.close();
   }
 
   get growing() {
@@ -121,15 +132,16 @@ export class Player {
     this._feed?.update(file);
   }
 
+  /** Lets go of everything; it is opened again when its time comes. */
   close() {
-    this._feed?.close();
+    if (!this._opened) return;
+    this._feed.close();
     for (const sink of this._sinks) sink.close();
-    this._sinks = [];
-    this._audio?.pause();
     if (this._plain) {
       this.video.removeAttribute('src');
       this.video.load();
     }
+    Object.assign(this, { _opened: false, _plain: false, _audio: null, _sinks: [] });
   }
 
   set volume(level) {
@@ -159,7 +171,10 @@ export class Player {
   /** Brings it to where the session is. */
   tick(ms, running, rate) {
     const at = (ms - this.file.startMs) / 1000;
-    if (!this._opened && ms > this.file.startMs - EARLY && ms < this.endMs) this._open();
+    const away = Math.max(this.file.startMs - ms, ms - this.endMs);
+    if (!this._opened && away < EARLY && !this.problem) this._open();
+    // Browsers have some 75 players for a page.
+    if (this._opened && away > LATE) this.close();
     const inside = this.isAt(ms);
     if (inside || at < 0) this._feed?.want(at * 1000);
     const how = { running: inside && running, rate, inside, plain: this._plain };
@@ -188,7 +203,8 @@ export class Player {
     const hopeless = front.tracks.filter((track) => !Sink.type(track));
     // What this browser takes as a file, it may do by itself.
     if (hopeless.length && !this.growing) return this._playPlain();
-    for (const track of front.tracks) {
+    const wanted = front.tracks.filter(({ kind }) => kind === 'audio' || this._pictured);
+    for (const track of wanted) {
       if (hopeless.includes(track)) {
         this._fail(track.codec === 'h264' ? 'H.264: this browser shows it once the recording has ended, if at all. Downloaded, it plays in VLC and mpv.' : 'This browser cannot show this video. Downloaded, it plays in VLC and mpv.');
         continue;

@@ -39,7 +39,6 @@ export class SessionView {
     clearInterval(this._ticking);
     removeEventListener('keydown', this._keys);
     this._grid?.close();
-    this._timeline?.close();
   }
 
   async _load() {
@@ -101,7 +100,7 @@ export class SessionView {
     this._downloads = new Downloads();
     this._play = h('button', { class: 'round play-main', type: 'button', id: 'play', 'aria-label': 'Play', onclick: () => this._toggle() }, icon('play'));
     this._time = h('span', { class: 'play-time' });
-    this._live = h('button', { class: 'button play-live', type: 'button', id: 'live', hidden: true, onclick: () => this._goLive() }, h('i', { class: 'rec-dot' }), 'Live');
+    this._live = h('button', { class: 'button play-live', type: 'button', id: 'live', hidden: true, onclick: () => this._goLive() }, h('i', { class: 'live-dot' }), 'Live');
     this._rate = h('select', { class: 'input play-rate', id: 'rate', 'aria-label': 'Speed', onchange: () => this._clock.set(performance.now(), { rate: Number(this._rate.value) }) }, RATES.map((rate) => h('option', { value: String(rate) }, `${rate}×`)));
     this._rate.value = '1';
     this._volume = h('input', { type: 'range', class: 'play-volume', id: 'volume', min: '0', max: '1', step: '0.05', value: '1', 'aria-label': 'Volume', oninput: () => this._grid.setVolume(Number(this._volume.value)) });
@@ -173,7 +172,7 @@ export class SessionView {
     const ahead = clock.held ? CUSHION_MS : 0;
     const held = !(this._grid.covers(at) && (ahead === 0 || this._grid.covers(Math.min(at + ahead, end))) && at + ahead <= limit);
     if (held !== clock.held) clock.set(now, { held });
-    this._grid.tick(at, clock.running, clock.rate);
+    this._grid.tick(at, clock.running, clock.rate, this._events.speech);
     this._show(at, end);
     this._waitingSince = held ? (this._waitingSince ?? now) : null;
     this._wait.hidden = !(clock.playing && this._waitingSince !== null && now - this._waitingSince > 400);
@@ -194,7 +193,7 @@ export class SessionView {
     const live = this._running && end - at < LIVE_MS + 4000;
     setAttribute(this._live, 'data-on', live);
     setAttribute(this._live, 'aria-pressed', String(live));
-    this._timeline.show(at, this._running ? end : undefined);
+    this._timeline.show(at);
     this._chat.show(at);
   }
 

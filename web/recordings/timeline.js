@@ -27,8 +27,6 @@ export class Timeline {
     this.element.append(this._legend);
   }
 
-  close() {}
-
   /** @param {ReturnType<import('./events.js').lanes>} all */
   update(all, messages, end) {
     this._end = Math.max(1, end);
@@ -51,12 +49,10 @@ export class Timeline {
     );
   }
 
-  /** `at`: what is shown; `end`: how long it is by now, while that goes on. */
-  show(at, end) {
-    const length = end ?? this._end;
-    if (end) this.slider.max = String(Math.ceil(end));
+  /** What is shown. All is drawn to the scale of the last update, also of a recording that has become longer since. */
+  show(at) {
     if (document.activeElement !== this.slider || !this.slider.matches(':active')) this.slider.value = String(Math.round(at));
-    setAttribute(this.slider, 'aria-valuetext', `${time(at)} of ${time(length)}`);
+    setAttribute(this.slider, 'aria-valuetext', `${time(at)} of ${time(this._end)}`);
     this._head.style.left = `${Math.min(100, (100 * at) / this._end)}%`;
   }
 

@@ -1,13 +1,13 @@
 //! `/v1/recordings`: what was recorded, and what is being recorded: to list, to play while it grows, to take home, to delete.
 //!
 //! Who has a token with the grant `record` finds the recordings of that token's room, and no others: of those it cannot even tell that they
-//! are there. Who has the admin token finds all.
+//! are there. Who has the admin token finds all. Where guests may record, they find those of the room that they name.
 mod range;
 mod ticket;
 
 use super::Signal;
 use super::admin;
-use super::auth::{Visitor, bearer, is_token};
+use super::auth::{Access, Visitor, bearer, is_token};
 use super::clock;
 use super::problem::Problem;
 use crate::record::disk::{EVENTS, MANIFEST};
@@ -100,7 +100,7 @@ async fn list(
     request: Request,
 ) -> Result<Response, Problem> {
     let kept = kept(&signal)?;
-    let room = match scope(&signal, &request)? {
+    let room = match scope(&signal, &request, query.room.as_deref())? {
         Scope::All => query.room,
         Scope::Room { name, .. } if query.room.as_ref().is_some_and(|room| *room != name) => {
             return Err(Problem::from_api(error(ErrorCode::Forbidden, "the token is for another room"), true));
@@ -115,9 +115,14 @@ async fn list(
 }
 
 /// The manifest, with addresses that can be played.
-async fn show(State(signal): State<Signal>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+async fn show(
+    State(signal): State<Signal>,
+    Path(id): Path<String>,
+    Query(query): Query<RoomQuery>,
+    request: Request,
+) -> Result<Response, Problem> {
     let kept = kept(&signal)?;
-    let scope = scope(&signal, &request)?;
+    let scope = scope(&signal, &request, query.room.as_deref())?;
     let id = visible(&kept, &scope, &id).await?;
     let now_ms = clock::wall_ms();
     let read = id.clone();
@@ -149,9 +154,14 @@ async fn show(State(signal): State<Signal>, Path(id): Path<String>, request: Req
     Ok((UNCACHED, Json::<Value>(answer)).into_response())
 }
 
-async fn remove(State(signal): State<Signal>, Path(id): Path<String>, request: Request) -> Result<Response, Problem> {
+async fn remove(
+    State(signal): State<Signal>,
+    Path(id): Path<String>,
+    Query(query): Query<RoomQuery>,
+    request: Request,
+) -> Result<Response, Problem> {
     let kept = kept(&signal)?;
-    let scope = scope(&signal, &request)?;
+    let scope = scope(&signal, &request, query.room.as_deref())?;
     let id = visible(&kept, &scope, &id).await?;
     if signal.hub().recordings().is_held(&id) {
         let detail = "this recording is just being uploaded or made into one file: it can be deleted afterwards";
@@ -171,8 +181,15 @@ async fn remove(State(signal): State<Signal>, Path(id): Path<String>, request: R
     }
 }
 
+/// Which room a guest is of.
+#[derive(Deserialize)]
+struct RoomQuery {
+    room: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct FileQuery {
+    room: Option<String>,
     ticket: Option<String>,
     download: Option<String>,
 }
@@ -187,7 +204,7 @@ async fn file(
     let kept = kept(&signal)?;
     let id = match &query.ticket {
         Some(ticket) => ticketed(&kept, &id, ticket)?,
-        None => visible(&kept, &scope(&signal, &request)?, &id).await?,
+        None => visible(&kept, &scope(&signal, &request, query.room.as_deref())?, &id).await?,
     };
     let place = Arc::clone(&kept.downloads).try_acquire_owned().map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many files are being sent just now").retry_after(5)
@@ -282,13 +299,8 @@ fn kept(signal: &Signal) -> Result<Arc<Kept>, Problem> {
 
 /// Who asks. What has the form of a room's token is one: it is not tried as the admin token, so that one that has expired does not count as
 /// a guess of that.
-fn scope(signal: &Signal, request: &Request) -> Result<Scope, Problem> {
-    let Some(token) = bearer(request.headers())? else {
-        return Err(Problem::unauthorized(
-            "a token with the grant \"record\" is needed here, or the admin token",
-            false,
-        ));
-    };
+fn scope(signal: &Signal, request: &Request, room: Option<&str>) -> Result<Scope, Problem> {
+    let Some(token) = bearer(request.headers())? else { return guest(signal.access(), room) };
     match &signal.settings.admin {
         Some(admin) if !is_token(token) => admin::admit_operator(signal, admin, request).map(|()| Scope::All),
         _ if signal.access().secret.is_none() => {
@@ -307,6 +319,18 @@ fn scope(signal: &Signal, request: &Request) -> Result<Scope, Problem> {
             Ok(Scope::Room { name: admitted.room.as_str().to_owned(), until_ms })
         }
     }
+}
+
+/// Without a token: who may record, may look at it.
+fn guest(access: &Access, room: Option<&str>) -> Result<Scope, Problem> {
+    let detail = match room {
+        _ if !(access.open && access.guests.record) => {
+            "a token with the grant \"record\" is needed here, or the admin token"
+        }
+        Some(name) => return Ok(Scope::Room { name: name.to_owned(), until_ms: u64::MAX }),
+        None => "a token is needed here, or the `room` whose recordings are meant",
+    };
+    Err(Problem::unauthorized(detail, false))
 }
 
 /// The id of a recording that is there and within the scope.
