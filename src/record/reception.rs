@@ -95,7 +95,7 @@ impl Reception {
             return Err(DropReason::CodecNotNegotiated);
         }
         if packet.info.payload_len == 0 {
-            return self.handle_padding(now, packet.seq); // It probes a path for bandwidth.
+            return self.handle_padding(now, packet.seq); // It probes the path for bandwidth.
         }
         if packet.info.frame.keyframe {
             self.keyframe_arrived = Some(now);

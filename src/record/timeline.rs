@@ -17,8 +17,8 @@ const FIRST: f64 = 10.0;
 const JUMP: Duration = Duration::from_millis(400);
 /// A capture time is believed if it is at most so long before the packet came.
 const MAX_DELAY: Duration = Duration::from_secs(5);
-/// Frames of one track never share a time.
-const STEP: i64 = 1_000;
+/// Frames of one track never share a time, which files have in milliseconds.
+const STEP: i64 = 1_000_000;
 
 /// The place of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -255,6 +255,20 @@ fn lateness(blocks: &[Block], zero: i64) -> BTreeMap<(i64, usize), (i64, i64)> {
 }
 
 #[test]
+fn what_was_on_its_way_when_it_was_muted_does_not_end_the_gap() {
+    let mut world = World::new(3);
+    world.run(0, 5 * SECOND, true, true);
+    world.recorder.interrupt(Kind::Audio, GapCause::Muted);
+    world.run(5 * SECOND, 5 * SECOND + 60 * MS, true, true);
+    world.run(5 * SECOND + 60 * MS, 8 * SECOND, false, true);
+    world.run(8 * SECOND, 12 * SECOND, true, true);
+    let (_, summary, ..) = world.finish(12 * SECOND);
+    let muted: Vec<_> = summary.gaps.iter().filter(|g| g.cause == GapCause::Muted).collect();
+    let [Gap { kind: Kind::Audio, from_ms, to_ms, .. }] = muted[..] else { panic!("{muted:?}") };
+    assert!((5_000..5_100).contains(from_ms) && (7_950..8_100).contains(to_ms), "{muted:?}");
+}
+
+#[test]
 fn an_hour_with_loss_drift_mutes_and_a_reconnect_stays_in_step() {
     let mut world = World::new(7);
     let minute = 60 * SECOND;
@@ -363,6 +377,54 @@ fn an_encoding_that_replaces_another_begins_with_its_keyframe() {
     let late = lateness(&blocks, zero);
     assert!(late.values().all(|(least, most)| *least > -40 && *most < 80), "{late:?}");
     assert_eq!(summary.video.unwrap().keyframes, 2);
+}
+
+/// Both encodings come for a while, and the new one's keyframe is held up. Each picture is in the file once; padding is no loss.
+#[test]
+fn pictures_of_two_encodings_are_recorded_once() {
+    let mut world = World::new(5);
+    let mut send = |source: u64, n: u64, payload: &[u8], captured: Nanos, now: Nanos| {
+        let info = PacketInfo {
+            timestamp: (captured / MS * 90) as u32 + source as u32 * 77_777,
+            marker: true,
+            codec: Codec::Vp8,
+            header_len: 0,
+            payload_len: payload.len() as u16,
+            frame: if payload.is_empty() {
+                Default::default()
+            } else {
+                describe(Codec::Vp8, payload, true, None).unwrap()
+            },
+            extensions: Default::default(),
+        };
+        let captured_at = world.start + Duration::from_nanos(captured);
+        let packet = MediaPacket { seq: SeqNo(n), info: &info, captured_at, bytes: payload };
+        let now = world.start + Duration::from_nanos(now);
+        world.recorder.handle_packet(now, SourceId(source), packet).unwrap();
+        world.recorder.handle_timeout(now).unwrap();
+    };
+    let (keyframe, other): (&[u8], &[u8]) = (&[0x10, 0x10, 2, 0, 0x9d, 1, 0x2a, 160, 0, 90, 0], &[0x10, 0x11, 2, 0]);
+    for n in 0..60 {
+        let captured = n * 100 * MS;
+        let now = captured + 30 * MS;
+        if n <= 32 {
+            send(1, 2 * n, if n == 0 { keyframe } else { other }, captured, now);
+            send(1, 2 * n + 1, &[], captured, now);
+        }
+        // The keyframe of the 30th picture was lost, and comes with the 32nd; what followed it is handed over behind it.
+        let anew = if n == 32 { 30..=32 } else { n..=n };
+        for picture in anew.filter(|_| n >= 32) {
+            send(2, picture, if picture == 30 { keyframe } else { other }, picture * 100 * MS + 3 * MS, now + 2 * MS);
+        }
+    }
+    let (file, summary, ..) = world.finish(6 * SECOND);
+    let (_, blocks) = frames(&file);
+    assert_eq!((blocks.len(), summary.gaps.len()), (60, 0), "{:?}", summary.gaps);
+    let video = summary.video.unwrap();
+    assert_eq!((video.frames, video.keyframes, video.lost_packets), (60, 2, 0));
+    for pair in blocks.windows(2) {
+        assert!((90..=110).contains(&(pair[1].1 - pair[0].1)), "{} {}", pair[0].1, pair[1].1);
+    }
 }
 
 #[test]
