@@ -113,18 +113,29 @@ impl Kept {
     }
 }
 
-/// The thread, until the service is gone.
-pub(super) fn run(inner: &Weak<Inner>, alive: &Receiver<()>) {
+/// The thread, until the service is gone. Whoever needs recordings has said so before it begins.
+pub(super) fn run(weak: &Weak<Inner>, alive: &Receiver<()>) {
     let mut hopeless = BTreeSet::new();
     loop {
-        let Some(inner) = inner.upgrade() else { return };
+        let Some(inner) = weak.upgrade() else { return };
+        // What is there counts towards the quota while much is being healed.
+        refresh(&inner);
         heal(&inner, &mut hopeless);
+        refresh(&inner);
         tidy(&inner);
         drop(inner);
         if alive.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
             return;
         }
     }
+}
+
+fn refresh(inner: &Inner) {
+    let Some(store) = &inner.store else { return };
+    if let Err(error) = store.kept.refresh(&store.settings.root, |id| inner.is_running(id)) {
+        tracing::error!(root = %store.settings.root.display(), %error, "the folder of recordings cannot be read");
+    }
+    store.kept.tell(&inner.metrics);
 }
 
 /// Closes what nobody writes and nobody has closed. A recording that runs is locked, whoever runs it. `hopeless`: those of which it was told that
@@ -160,12 +171,9 @@ fn heal(inner: &Inner, hopeless: &mut BTreeSet<SessionId>) {
 }
 
 /// Takes away what is too old or too much.
-fn tidy(inner: &Inner) {
+pub(super) fn tidy(inner: &Inner) {
     let Some(store) = &inner.store else { return };
     let (settings, kept, metrics) = (&store.settings, &store.kept, &inner.metrics);
-    if let Err(error) = kept.refresh(&settings.root, |id| inner.is_running(id)) {
-        return tracing::error!(root = %settings.root.display(), %error, "the folder of recordings cannot be read");
-    }
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let catalogue = Catalogue::new(settings.root.clone());
     while let Some((id, bytes, why)) = kept.superfluous(now_ms, settings, inner.running_bytes(), |id| inner.is_held(id))

@@ -89,6 +89,8 @@ struct World {
     notices: UnboundedReceiver<Notice>,
     shard: crate::net::tap::ShardTaps,
     began: Instant,
+    /// Of the recording that is talked about. None has that of one before.
+    id: RecordingId,
 }
 
 impl World {
@@ -97,11 +99,11 @@ impl World {
         let shard = taps.of_shard();
         let (notices, heard) = mpsc::unbounded_channel();
         let recordings = Recordings::new(Some(settings), Vec::new(), taps, notices);
-        Self { recordings, notices: heard, shard, began: Instant::now() }
+        Self { recordings, notices: heard, shard, began: Instant::now(), id: ID }
     }
 
     fn say(&self, command: RecordingCommand) {
-        self.recordings.handle(ROOM, ID, command);
+        self.recordings.handle(ROOM, self.id, command);
     }
 
     fn start(&self, name: &str) {
@@ -111,7 +113,7 @@ impl World {
     async fn told(&mut self) -> RecordingEvent {
         let told = tokio::time::timeout(Duration::from_secs(20), self.notices.recv()).await;
         let Notice { room, recording, event } = told.expect("in time").expect("a notice");
-        assert_eq!((room, recording), (ROOM, ID));
+        assert_eq!((room, recording), (ROOM, self.id));
         event
     }
 
@@ -124,7 +126,7 @@ impl World {
 
     /// Sound for so many 20 ms is handed over.
     fn send(&mut self, numbers: std::ops::Range<u64>) {
-        assert!(self.shard.record(ID, &mut batch(self.began, numbers)));
+        assert!(self.shard.record(self.id, &mut batch(self.began, numbers)));
     }
 
     /// Until its files are closed.
@@ -290,6 +292,31 @@ async fn what_runs_is_not_healed_and_what_a_crash_left_is() {
     w.say(RecordingCommand::Stop(RecordingStop::Asked));
     w.closed().await;
     assert_eq!(root.manifest(&name).state, State::Complete);
+}
+
+#[tokio::test]
+async fn what_is_old_is_taken_away_unless_somebody_needs_it() {
+    let root = Root::new("old");
+    let mut w = World::new(Settings { keep: Some(Duration::ZERO), ..root.settings() });
+    let mut names = Vec::new();
+    for n in 0..2 {
+        w.id = RecordingId(n);
+        w.start("a room");
+        w.say(published());
+        names.push(w.started().await);
+        w.send(0..100);
+        w.say(RecordingCommand::Stop(RecordingStop::Asked));
+        w.closed().await;
+    }
+    w.id = ID;
+    w.start("a room");
+    names.push(w.started().await);
+    let needed = SessionId::try_from(names[0].as_str()).unwrap();
+    w.recordings.hold(move |id| *id == needed);
+    keep::tidy(&w.recordings.0);
+    let is_there: Vec<_> = names.iter().map(|name| root.0.join(name).exists()).collect();
+    assert_eq!(is_there, [true, false, true], "needed, old, and one that runs");
+    assert_eq!(w.recordings.metrics().deleted_age.load(Relaxed), 1);
 }
 
 #[test]
