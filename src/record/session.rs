@@ -22,6 +22,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const MANIFEST: Duration = Duration::from_secs(1);
 /// What the manifest says of files that grow is renewed this often: so much of it a crash may cost.
 const RENEWAL: Duration = Duration::from_secs(10);
+/// Sound waits so long for the first packet of its picture, which tells the codec and so the kind of file. What comes until then is left out.
+const PICTURE: Duration = Duration::from_millis(500);
 /// What a manifest tells is bounded: beyond it media is dropped by name, and events are not written.
 const MAX_FILES: usize = 2_000;
 const MAX_PARTICIPANTS: usize = 10_000;
@@ -147,6 +149,8 @@ struct Group<F> {
     codec: Option<Codec>,
     open: Option<Open<F>>,
     parts: u32,
+    /// The first sound that came when the codec of the video was not known.
+    sound_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -290,6 +294,9 @@ impl<S: Storage> Session<S> {
             if at.open.as_ref().is_some_and(other) {
                 self.close_group(now, group);
             }
+        }
+        if self.groups[group].waits_for_picture(now) {
+            return Err(DropReason::Unwanted);
         }
         self.open_group(now, group)?;
         let Some(open) = &mut self.groups[group].open else { return Err(DropReason::Unwanted) };
@@ -512,7 +519,14 @@ impl<S: Storage> Session<S> {
 
 impl<F> Group<F> {
     fn new(participant: ParticipantId, content: Content, number: u32, only: Option<Kind>) -> Self {
-        Self { participant, content, number, only, video: None, audio: None, codec: None, open: None, parts: 0 }
+        let (video, audio, codec, open) = (None, None, None, None);
+        Self { participant, content, number, only, video, audio, codec, open, parts: 0, sound_since: None }
+    }
+
+    /// Whether a file that sound would begin now is to wait, for its kind is not known yet.
+    fn waits_for_picture(&mut self, now: Instant) -> bool {
+        let unknown = self.open.is_none() && self.codec.is_none() && self.video.is_some();
+        unknown && now < *self.sound_since.get_or_insert(now) + PICTURE
     }
 
     fn track(&self, kind: Kind) -> Option<TrackId> {

@@ -164,7 +164,9 @@ impl Probe {
 
 /// Decodes everything; gives what FFmpeg complained of.
 pub fn decode(path: &Path) -> String {
-    run("ffmpeg", &["-v", "warning", "-i"], |c| c.arg(path).args(["-fps_mode", "passthrough", "-f", "null", "-"])).1
+    // In milliseconds, as the file has them: by itself it counts in frames, and two that are less than one apart are a complaint.
+    let args = ["-fps_mode", "passthrough", "-enc_time_base:v", "1:1000", "-f", "null", "-"];
+    run("ffmpeg", &["-v", "warning", "-i"], |c| c.arg(path).args(args)).1
 }
 
 /// When each block of a stream is to be shown or heard, in milliseconds.
