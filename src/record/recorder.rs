@@ -22,6 +22,9 @@ const SILENT: Duration = Duration::from_secs(1);
 const SAME_PICTURE: Duration = Duration::from_millis(12);
 /// Between two sources: a pause of more is told as a gap.
 const LONG_PAUSE: Duration = Duration::from_millis(500);
+/// What was sent before a track was interrupted may come for so long after; a frame is behind the interruption if so much is missing before it.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
+const HOLE: Duration = Duration::from_millis(200);
 /// What was written is handed to the file this often.
 const FLUSH: Duration = Duration::from_millis(500);
 /// What is told of a file is bounded: more gaps are counted, more sizes forgotten.
@@ -124,8 +127,8 @@ struct Line {
     /// The source that is to follow, until it has a keyframe.
     next: Option<Next>,
     timeline: Timeline,
-    /// Since when it has been interrupted, and why.
-    interrupted: Option<GapCause>,
+    /// Why it has been interrupted, and where it had come to then.
+    interrupted: Option<(GapCause, Duration)>,
     /// Packets came since it was interrupted.
     is_live: bool,
     /// Where the last frame was placed, and where it ended.
@@ -208,7 +211,8 @@ impl<W: Write + Seek> Recorder<W> {
             line.reception.interrupt();
             line.next = None;
             line.is_live = false;
-            line.interrupted.get_or_insert(cause);
+            let reached = line.last.map_or(Duration::ZERO, |(_, end)| end);
+            line.interrupted.get_or_insert((cause, reached));
         }
     }
 
@@ -321,7 +325,7 @@ impl<W: Write + Seek> Recorder<W> {
         // (What is missing before a source shows in no number of its own.)
         let paused = last.is_some_and(|last| from > last + LONG_PAUSE);
         if paused && line.interrupted.is_none() {
-            line.interrupted = Some(GapCause::Loss);
+            line.interrupted = Some((GapCause::Loss, Duration::ZERO));
         }
     }
 
@@ -418,7 +422,7 @@ impl<W: Write + Seek> Recorder<W> {
         let to = self.since_start(now);
         for kind in [Kind::Video, Kind::Audio] {
             let gap = self.line(kind).and_then(|line| {
-                let (cause, (from, _)) = (line.interrupted?, line.last?);
+                let ((cause, _), (from, _)) = (line.interrupted?, line.last?);
                 Some(Gap { kind, from_ms: ms(from), to_ms: ms(to), cause, packets: 0 })
             });
             self.note_gap(gap);
@@ -518,7 +522,7 @@ impl Line {
             Kind::Audio => opus_length(&frame.data),
             Kind::Video => Duration::ZERO,
         };
-        let cause = self.interrupted.take();
+        let interrupted = self.interrupted.take();
         let before = self.last.replace((placed.at, placed.at + length));
         let summary = &mut self.summary;
         if summary.frames == 0 {
@@ -528,6 +532,10 @@ impl Line {
         summary.frames += 1;
         summary.keyframes += u64::from(frame.keyframe);
         let (from, ended) = before?;
+        // What was on its way when it was interrupted still comes: it is not over yet.
+        let on_its_way = |(_, reached): &(GapCause, Duration)| placed.at < (*reached + ON_ITS_WAY).min(ended + HOLE);
+        self.interrupted = interrupted.filter(on_its_way);
+        let cause = interrupted.filter(|_| self.interrupted.is_none()).map(|(cause, _)| cause);
         let missing = match self.codec.kind() {
             Kind::Video => frame.after_gap,
             Kind::Audio => frame.lost > 0 && placed.at > ended + length / 2,

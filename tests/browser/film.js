@@ -35,7 +35,7 @@ export async function readFilm(path, { decoder } = {}) {
   const { frames = [], format } = JSON.parse(shown.out);
   const streams = JSON.parse((await ffmpeg('ffprobe', ['-v', 'error', '-show_streams', '-of', 'json', path])).out).streams;
   const codecs = Object.fromEntries(streams.map((stream) => [stream.codec_type, stream.codec_name]));
-  const raw = await ffmpeg('ffmpeg', ['-v', 'warning', ...chosen, '-i', path, '-map', '0:v?', '-fps_mode', 'passthrough', '-vf', `scale=${WIDTH}:${HEIGHT}:flags=area,format=gray`, '-f', 'rawvideo', '-']);
+  const raw = await ffmpeg('ffmpeg', ['-v', 'warning', ...chosen, '-i', path, '-map', '0:v?', '-fps_mode', 'passthrough', '-enc_time_base', '1:1000', '-vf', `scale=${WIDTH}:${HEIGHT}:flags=area,format=gray`, '-f', 'rawvideo', '-']);
   const size = WIDTH * HEIGHT;
   const complaints = [shown.complaints, raw.complaints];
   if (raw.bytes.length !== frames.length * size) complaints.push(`ffprobe counts ${frames.length} pictures, FFmpeg ${raw.bytes.length / size}`);

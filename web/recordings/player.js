@@ -99,6 +99,7 @@ export class Player {
     this._audio = null;
     this._sinks = [];
     this._opened = false;
+    this._pictured = true;
     video.muted = true;
     video.playsInline = true;
     video.preload = 'auto';
@@ -108,6 +109,13 @@ export class Player {
   get places() {
     const playing = [this.video, this._audio].filter((element) => element?.currentSrc && !element.paused);
     return playing.map(({ currentTime }) => this.file.startMs + currentTime * 1000);
+  }
+
+  /** Whether its picture is shown, or it is only heard. */
+  set pictured(on) {
+    if (on === this._pictured) return;
+    this._pictured = on;
+    this.close();
   }
 
   get growing() {
@@ -195,7 +203,8 @@ export class Player {
     const hopeless = front.tracks.filter((track) => !Sink.type(track));
     // What this browser takes as a file, it may do by itself.
     if (hopeless.length && !this.growing) return this._playPlain();
-    for (const track of front.tracks) {
+    const wanted = front.tracks.filter(({ kind }) => kind === 'audio' || this._pictured);
+    for (const track of wanted) {
       if (hopeless.includes(track)) {
         this._fail(track.codec === 'h264' ? 'H.264: this browser shows it once the recording has ended, if at all. Downloaded, it plays in VLC and mpv.' : 'This browser cannot show this video. Downloaded, it plays in VLC and mpv.');
         continue;

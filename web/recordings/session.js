@@ -172,7 +172,7 @@ export class SessionView {
     const ahead = clock.held ? CUSHION_MS : 0;
     const held = !(this._grid.covers(at) && (ahead === 0 || this._grid.covers(Math.min(at + ahead, end))) && at + ahead <= limit);
     if (held !== clock.held) clock.set(now, { held });
-    this._grid.tick(at, clock.running, clock.rate);
+    this._grid.tick(at, clock.running, clock.rate, this._events.speech);
     this._show(at, end);
     this._waitingSince = held ? (this._waitingSince ?? now) : null;
     this._wait.hidden = !(clock.playing && this._waitingSince !== null && now - this._waitingSince > 400);

@@ -255,6 +255,20 @@ fn lateness(blocks: &[Block], zero: i64) -> BTreeMap<(i64, usize), (i64, i64)> {
 }
 
 #[test]
+fn what_was_on_its_way_when_it_was_muted_does_not_end_the_gap() {
+    let mut world = World::new(3);
+    world.run(0, 5 * SECOND, true, true);
+    world.recorder.interrupt(Kind::Audio, GapCause::Muted);
+    world.run(5 * SECOND, 5 * SECOND + 60 * MS, true, true);
+    world.run(5 * SECOND + 60 * MS, 8 * SECOND, false, true);
+    world.run(8 * SECOND, 12 * SECOND, true, true);
+    let (_, summary, ..) = world.finish(12 * SECOND);
+    let muted: Vec<_> = summary.gaps.iter().filter(|g| g.cause == GapCause::Muted).collect();
+    let [Gap { kind: Kind::Audio, from_ms, to_ms, .. }] = muted[..] else { panic!("{muted:?}") };
+    assert!((5_000..5_100).contains(from_ms) && (7_950..8_100).contains(to_ms), "{muted:?}");
+}
+
+#[test]
 fn an_hour_with_loss_drift_mutes_and_a_reconnect_stays_in_step() {
     let mut world = World::new(7);
     let minute = 60 * SECOND;
