@@ -109,6 +109,12 @@ impl Recorder {
         let status = self.plan.ask(server, method)?;
         // A full disk ends a recording before it is stopped.
         let ended_before = self.on && matches!(status, 404 | 409);
+        // There may be no room for another one: then it stays as it is.
+        if !self.on && status == 503 {
+            self.figures.refused += 1;
+            self.turned = Some(Instant::now());
+            return Ok(());
+        }
         if !(200..300).contains(&status) && !ended_before {
             return Err(format!("the recording could not be {what}: {status}"));
         }
@@ -145,7 +151,8 @@ impl Recorder {
         let mut running = false;
         for entry in std::fs::read_dir(&self.plan.folder).map_err(told)?.flatten() {
             let Some(manifest) = manifest(&entry.path()) else { continue };
-            running |= manifest["state"] == "recording";
+            // Where the disk is full, the manifest cannot say that it ended.
+            running |= manifest["state"] == "recording" && self.figures.refused == 0;
             sums.recordings += 1;
             *sums.ended.entry(manifest["ended"].as_str().unwrap_or("open").to_owned()).or_default() += 1;
             for file in list(&manifest["files"]) {

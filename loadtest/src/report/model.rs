@@ -295,6 +295,8 @@ pub struct Recording {
     pub recorder_cpu_us: u64,
     /// How long it recorded, in all.
     pub recorded_ms: u64,
+    /// Recordings that the server refused to begin: a full disk.
+    pub refused: u64,
     /// What the recordings' own manifests say: recordings, files, bytes, packets that never came, gaps and their causes.
     pub recordings: u64,
     pub files: u64,

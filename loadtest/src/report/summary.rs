@@ -154,6 +154,9 @@ fn recording_lines(recording: &Recording, line: &mut impl FnMut(&str, String)) {
     line("recorder's CPU", format!("{} of a core{share}", percent(own)));
     let gaps: u64 = recording.gaps.values().sum();
     let (files, lost) = (count(recording.files), count(recording.lost_packets));
+    if recording.refused > 0 {
+        line("recordings refused", count(recording.refused));
+    }
     let ended = recording.ended.iter().map(|(how, n)| format!("{n} {how}")).collect::<Vec<_>>().join(", ");
     line(
         "recorded",
