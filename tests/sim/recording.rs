@@ -93,7 +93,7 @@ fn another_encoding_takes_over_without_a_hole() {
         let (manifest, _) = sim.finish_tape();
         let file = &manifest.files[0];
         assert!(file.gaps.iter().all(|gap| gap.to_ms - gap.from_ms < 2_500), "{:?}", file.gaps);
-        let sizes: Vec<u32> = file.tracks[0].sizes.iter().map(|change| change.size.width.into()).collect();
+        let sizes: Vec<u32> = file.tracks[0].sizes.iter().map(|change| change.size.width).collect();
         assert_eq!(sizes, [1_280, 640, 1_280]);
     }
 }
