@@ -70,6 +70,8 @@ async fn kill_again_and_again(chain: usize, kills: usize) -> Vec<u64> {
         sleep_until(Instant::now() + lasts).await;
         server.child.kill().unwrap();
         let killed_at_ms = unix_ms();
+        // Until it is gone, the folder is its own.
+        block_in_place(|| server.child.wait()).unwrap();
         drop(publishers);
         server = Server::start(&root);
         let manifest = healed(&root.join(&id)).await;
