@@ -35,9 +35,10 @@ export async function readFilm(path, { decoder } = {}) {
   const { frames = [], format } = JSON.parse(shown.out);
   const streams = JSON.parse((await ffmpeg('ffprobe', ['-v', 'error', '-show_streams', '-of', 'json', path])).out).streams;
   const codecs = Object.fromEntries(streams.map((stream) => [stream.codec_type, stream.codec_name]));
-  const raw = await ffmpeg('ffmpeg', ['-v', 'warning', ...chosen, '-i', path, '-map', '0:v?', '-fps_mode', 'passthrough', '-enc_time_base:v', '1:1000', '-vf', `scale=${WIDTH}:${HEIGHT}:flags=area,format=gray`, '-f', 'rawvideo', '-']);
+  const decoded = await ffmpeg('ffmpeg', ['-v', 'warning', ...chosen, '-i', path, '-fps_mode', 'passthrough', '-enc_time_base:v', '1:1000', '-f', 'null', '-']);
+  const raw = await ffmpeg('ffmpeg', ['-v', 'error', ...chosen, '-i', path, '-map', '0:v?', '-fps_mode', 'passthrough', '-enc_time_base:v', '1:1000', '-vf', `scale=${WIDTH}:${HEIGHT}:flags=area,format=gray`, '-f', 'rawvideo', '-']);
   const size = WIDTH * HEIGHT;
-  const complaints = [shown.complaints, raw.complaints];
+  const complaints = [shown.complaints, decoded.complaints, raw.complaints];
   if (raw.bytes.length !== frames.length * size) complaints.push(`ffprobe counts ${frames.length} pictures, FFmpeg ${raw.bytes.length / size}`);
   const pictures = frames.map((frame, n) => ({
     atMs: Number(frame.pts_time) * 1000,
@@ -46,7 +47,7 @@ export async function readFilm(path, { decoder } = {}) {
     key: frame.key_frame === 1,
     ...readCode(raw.bytes.subarray(n * size, (n + 1) * size)),
   }));
-  const sound = codecs.audio ? await ffmpeg('ffmpeg', ['-v', 'warning', '-i', path, '-map', '0:a', '-af', levels(), '-f', 'null', '-']) : { out: '', complaints: '' };
+  const sound = codecs.audio ? await ffmpeg('ffmpeg', ['-v', 'error', '-i', path, '-map', '0:a', '-af', levels(), '-f', 'null', '-']) : { out: '', complaints: '' };
   complaints.push(sound.complaints);
   return { complaints: complaints.filter(Boolean).join('\n'), durationMs: Number(format.duration) * 1000, codecs, pictures, beeps: beepsOf(sound.out) };
 }

@@ -62,7 +62,10 @@ class Record(unittest.TestCase):
         self.assertAlmostEqual(float(told["format"]["duration"]) * 1000, file["durationMs"], delta=60)
 
         scale = ["-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-vf", f"scale={WIDTH}:{HEIGHT}:flags=area,format=gray"]
-        raw, complaints = run("ffmpeg", "-nostdin", "-v", "warning", "-i", str(path), "-map", "0:v", *scale, "-f", "rawvideo", "-")
+        decode_all = ["-fps_mode", "passthrough", "-enc_time_base:v", "1:1000", "-f", "null", "-"]
+        _, complaints = run("ffmpeg", "-nostdin", "-v", "warning", "-i", str(path), *decode_all)
+        self.assertEqual(complaints, "")
+        raw, complaints = run("ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:v", *scale, "-f", "rawvideo", "-")
         self.assertEqual(complaints, "")
         codes = [code_of(raw[n : n + WIDTH * HEIGHT]) for n in range(0, len(raw), WIDTH * HEIGHT)]
         self.assertNotIn(None, codes)

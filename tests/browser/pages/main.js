@@ -102,22 +102,6 @@ async function whep(url, name) {
   return post(url, pc);
 }
 
-/** What the browser itself records of a source in so many milliseconds, as base64: what its own clocks make of sound and picture. */
-async function selfRecorded(sourceName, ms) {
-  const recorder = new MediaRecorder(sources.get(sourceName).stream, { mimeType: 'video/webm;codecs=vp8,opus' });
-  const parts = [];
-  recorder.ondataavailable = ({ data }) => parts.push(data);
-  const stopped = new Promise((done) => (recorder.onstop = done));
-  recorder.start();
-  setTimeout(() => recorder.stop(), ms);
-  await stopped;
-  const reader = new FileReader();
-  const read = new Promise((done) => (reader.onload = done));
-  reader.readAsDataURL(new Blob(parts));
-  await read;
-  return reader.result.split(',')[1];
-}
-
 /**
  * Plays a file, from its start and then from `seekTo` (seconds), each for `ms`.
  * @returns {Promise<{duration: number, width: number, parts: Array<{shown: number, whole: number, backwards: number, id: number, first: number, last: number, at: number}>}>}
@@ -194,6 +178,6 @@ async function reached(name, wanted, withinMs = 20_000) {
   }
 }
 
-globalThis.bench = { sources, probes, peers, source, watch, join, run, publish, stats, whip, whep, selfRecorded, play, connections, until, report, reports, statesOf, reached, dump, log: () => joined?.log };
+globalThis.bench = { sources, probes, peers, source, watch, join, run, publish, stats, whip, whep, play, connections, until, report, reports, statesOf, reached, dump, log: () => joined?.log };
 await audioContext();
 document.documentElement.dataset.ready = 'true';
