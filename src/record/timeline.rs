@@ -71,7 +71,7 @@ impl Timeline {
         let captured = self.since_start(captured_at);
         let arrived = self.since_start(arrived_at);
         let clock = captured.clamp(arrived - MAX_DELAY.as_nanos() as i64, arrived);
-        let next = self.anchor.map(|anchor| self.follow(anchor, ticks, clock));
+        let next = self.anchor.map(|anchor| self.follow(anchor, ticks, clock, arrived));
         let at = next.unwrap_or(clock);
         let (last, first) = self.anchor.map_or((-STEP, clock), |a| (a.placed, a.first));
         let placed = at.max(last + STEP);
@@ -80,12 +80,15 @@ impl Timeline {
     }
 
     /// Where the timestamps say that the frame is, bent towards what the clock says.
-    fn follow(&self, anchor: Anchor, ticks: u64, clock: i64) -> i64 {
+    fn follow(&self, anchor: Anchor, ticks: u64, clock: i64, arrived: i64) -> i64 {
         let passed = i128::from(ticks) - i128::from(anchor.ticks);
         let Ok(passed) = i64::try_from(passed * 1_000_000_000 / i128::from(self.rate.max(1))) else { return clock };
         let even = anchor.at.saturating_add(passed);
         let error = clock.saturating_sub(even);
-        if error.unsigned_abs() > JUMP.as_nanos() as u64 {
+        // Back it goes slowly, if the timestamps themselves may be right: frames cannot take the places of those before them. (webrtcbin's first
+        // report says of pictures that came at once that they are seconds old.)
+        let jump = JUMP.as_nanos() as i64;
+        if error > jump || (error < -jump && even > arrived.saturating_add(jump)) {
             return clock;
         }
         let seconds = passed.max(0) as f64 / 1e9;
@@ -112,6 +115,21 @@ mod tests {
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
+    }
+
+    #[test]
+    fn a_report_that_makes_frames_older_does_not_hold_them_up() {
+        let start = now();
+        let mut line = Timeline::new(start, 90_000);
+        let mut last = None;
+        for n in 0..200u32 {
+            let arrived = start + ms(50 * u64::from(n));
+            // From the third second on they are said to be three and a half seconds old.
+            let captured = if n < 60 { arrived } else { arrived - ms(3_500) };
+            let at = line.place(n * 4_500, captured, arrived).at;
+            assert!(last.is_none_or(|last| at >= last + ms(45) && at <= last + ms(55)), "{n}: {last:?} {at:?}");
+            last = Some(at);
+        }
     }
 
     #[test]
