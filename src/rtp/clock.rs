@@ -20,6 +20,10 @@ const MAX_DRIFT_PPM: u64 = 500;
 /// A capture time that is farther from what the reports say is of another clock, and is not followed.
 const MAX_DISAGREEMENT: Duration = Duration::from_millis(500);
 
+/// A report by which the fastest packet of late was on its way for longer is wrong, and not followed: webrtcbin's first one says of pictures that
+/// came at once that they are seconds old.
+const IMPLAUSIBLE: Duration = Duration::from_secs(1);
+
 impl PeerClock {
     /// A sender report with this NTP time (32.32 fixed point seconds) arrived.
     pub fn handle_report(&mut self, now: Instant, ntp: u64) {
@@ -120,10 +124,10 @@ impl StreamClock {
             let at = peer.instant(ntp)?;
             shift(at, self.nanos(reported, timestamp))
         });
-        by_report.or_else(|| {
-            let (at, first) = self.fastest?;
-            shift(at, self.nanos(first, timestamp))
-        })
+        let by_arrival = self.fastest.and_then(|(at, first)| shift(at, self.nanos(first, timestamp)));
+        let (Some(reported), Some(arrived)) = (by_report, by_arrival) else { return by_report.or(by_arrival) };
+        let off = reported.max(arrived) - reported.min(arrived);
+        Some(if off > IMPLAUSIBLE { arrived } else { reported })
     }
 
     fn nanos(&self, from: u32, to: u32) -> i64 {
@@ -167,6 +171,23 @@ mod tests {
         let a = audio.captured_at(&peer, 48_000 + 43_200).unwrap();
         assert!(close(v, a));
         assert!(close(v, t0 + ms(1005)));
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_true_is_not_followed() {
+        let t0 = now();
+        let ms = Duration::from_millis;
+        let mut peer = PeerClock::default();
+        let mut video = StreamClock::new(90_000);
+        video.handle_packet(t0, 0);
+        peer.handle_report(t0 + ms(3_500), ntp(1000.0));
+        for (late_ms, plausible) in [(900, true), (3_500, false)] {
+            // The picture that came at `t0` was captured so long before.
+            video.handle_report(ntp(1000.0), 90 * (3_500 + late_ms));
+            let told = video.captured_at(&peer, 0).unwrap();
+            let true_by_report = t0.checked_sub(ms(late_ms.into())).unwrap();
+            assert!(close(told, if plausible { true_by_report } else { t0 }), "{late_ms}");
+        }
     }
 
     #[test]
