@@ -18,6 +18,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 const PERIOD: Duration = Duration::from_secs(60);
+/// At first it is looked again sooner: a server that is just being killed may still hold the locks of what it wrote.
+const EARLY: Duration = Duration::from_secs(2);
+const EARLY_ROUNDS: u32 = 10;
 
 /// The recordings that there are, but for those that run here. What it takes to know them is read once.
 #[derive(Debug, Default)]
@@ -116,7 +119,7 @@ impl Kept {
 /// The thread, until the service is gone. Whoever needs recordings has said so before it begins.
 pub(super) fn run(weak: &Weak<Inner>, alive: &Receiver<()>) {
     let mut hopeless = BTreeSet::new();
-    loop {
+    for round in 0u32.. {
         let Some(inner) = weak.upgrade() else { return };
         // What is there counts towards the quota while much is being healed.
         refresh(&inner);
@@ -124,7 +127,8 @@ pub(super) fn run(weak: &Weak<Inner>, alive: &Receiver<()>) {
         refresh(&inner);
         tidy(&inner);
         drop(inner);
-        if alive.recv_timeout(PERIOD) != Err(RecvTimeoutError::Timeout) {
+        let wait = if round < EARLY_ROUNDS { EARLY } else { PERIOD };
+        if alive.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
             return;
         }
     }

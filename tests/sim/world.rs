@@ -291,6 +291,7 @@ impl Sim {
             mends: true,
             codecs: loadtest::client::VideoCodec::ALL.to_vec(),
             roster: true,
+            stays_on: false,
         };
         set(&mut settings);
         let addresses = Pc::BOTH.map(|_| self.next_address());

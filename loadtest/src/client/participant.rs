@@ -67,6 +67,8 @@ pub struct Settings {
     pub identity: LocalIdentity,
     /// Offer no more slots than this: audio, video.
     pub most_slots: (usize, usize),
+    /// Send also what nobody looks at.
+    pub stays_on: bool,
     /// Take lost packets again as RTX, else under their own number.
     pub rtx: bool,
     /// What it tells the server of the path to it.
@@ -553,7 +555,7 @@ impl Participant {
                 self.offer_slots(now);
             }
             "slot.bind" => self.bound(data),
-            "publish.layers" => self.layers(data),
+            "publish.layers" if !self.settings.stays_on => self.layers(data),
             "message" => self.said += 1,
             "bye" if data["action"] != "resume" => self.session = None,
             _ => {}

@@ -93,6 +93,9 @@ pub struct Options {
     /// Slots for cameras that everybody offers at most: how many they see at a time. Without it as many as the server has for one.
     #[arg(long, value_name = "N")]
     pub video_slots: Option<u32>,
+    /// Cameras go on sending what the server says that nobody looks at.
+    #[arg(long)]
+    pub cameras_stay_on: bool,
     /// How clients speak to the server: over its room API, or each by itself over WHIP (publishers) and WHEP (all others).
     #[arg(long, value_name = "API", value_enum, default_value_t = Api::Room)]
     pub api: Api,
@@ -272,6 +275,9 @@ impl Options {
         }
         if let Some(slots) = self.video_slots {
             tell("videoSlots", slots.into());
+        }
+        if self.cameras_stay_on {
+            tell("camerasStayOn", true.into());
         }
         tell("pacingMs", self.pacing_ms.into());
         tell("audioBps", self.audio_bps.into());

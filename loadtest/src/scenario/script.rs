@@ -181,6 +181,7 @@ impl Cast {
             seed: self.options.seed.wrapping_mul(1_000_003).wrapping_add(u64::from(id)),
             identity: self.identity.clone(),
             most_slots: (usize::MAX, self.options.video_slots.map_or(usize::MAX, |n| n as usize)),
+            stays_on: self.options.cameras_stay_on,
             rtx: true,
             view: self.options.view,
             feedback: self.options.feedback,
