@@ -18,6 +18,7 @@ export RUSTC_WRAPPER=$PWD/rustc-with-coverage.sh
 export CARGO_TARGET_DIR=$PWD/target
 cargo build "${targets[@]/#/--bin=}"
 
+failed=()
 for target in "${targets[@]}"; do
     mkdir -p "corpus/$target" "artifacts/$target"
     seeds=()
@@ -37,7 +38,16 @@ for target in "${targets[@]}"; do
         >"artifacts/$target/log" 2>&1; then
         tail -n 60 "artifacts/$target/log"
         echo "fuzz target $target failed: fuzz/artifacts/$target/" >&2
-        exit 1
+        # What it was, for who sees only this output.
+        for found in "artifacts/$target"/{crash,timeout,oom,leak}-*; do
+            if [ -f "$found" ]; then echo "$found, in base64:" && base64 "$found"; fi
+        done
+        failed+=("$target")
+        continue
     fi
     grep -E 'INITED|DONE' "artifacts/$target/log" | tail -n 2
 done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "failed: ${failed[*]}" >&2
+    exit 1
+fi

@@ -128,13 +128,13 @@ impl Found {
 /// Goes through the clusters up to the first thing that is none, or not all there.
 fn survey(file: &mut impl Cut, front: &Front) -> io::Result<Option<Found>> {
     let tracks = front.tracks.iter().map(|t| t.number).max().unwrap_or(0).min(127);
-    // A track that was taken out leaves its number behind.
+    // A track that was taken out leaves its number behind; it has no frames.
     let seen = vec![Seen::default(); tracks as usize];
     let mut found = Found { end: front.clusters, torn: None, cues: Vec::new(), tracks: seen };
     while let Some(cluster) = read::cluster(file, found.end)? {
         let mut kept = cluster.blocks_at();
         for (block, end) in cluster.blocks() {
-            if block.track.0 >= found.tracks.len() {
+            if !front.tracks.iter().any(|t| index(t) == Some(block.track)) || block.track.0 >= found.tracks.len() {
                 break;
             }
             found.note(front, &block);

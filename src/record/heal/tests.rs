@@ -101,6 +101,33 @@ fn what_follows_the_last_cluster_is_cut_off() {
     }
 }
 
+/// Found by fuzzing: all entries were made void, and what was left was no file.
+#[test]
+fn frames_of_tracks_that_no_entry_names_are_none() {
+    let (mut file, _) = sample(3, false);
+    let front = read::front(&mut Cursor::new(file.clone())).unwrap().unwrap();
+    for entry in &front.tracks {
+        let number = file[entry.at as usize..].windows(2).position(|two| two == [0xd7, 0x81]).unwrap();
+        file[entry.at as usize + number + 2] = 9;
+    }
+    assert_eq!(healed(&file), (Healed::Nothing, file.clone()));
+}
+
+/// A duration that has no place would be written over the tracks.
+#[test]
+fn a_file_without_a_place_for_its_duration_is_left_alone() {
+    let (mut file, _) = sample(3, false);
+    let front = read::front(&mut Cursor::new(file.clone())).unwrap().unwrap();
+    let (info, tracks) = (front.places.info as usize, front.places.tracks as usize);
+    // An Info of ten bytes, one less than a duration has; the space up to the tracks is another Info's.
+    file[info + 4] = 0x8a;
+    let filler = &mut file[info + 15..tracks];
+    assert!(filler.len() > 5);
+    filler[..4].copy_from_slice(&[0x15, 0x49, 0xa9, 0x66]);
+    filler[4] = 0x80 | (filler.len() as u8 - 5);
+    assert_eq!(healed(&file), (Healed::Nothing, file.clone()));
+}
+
 proptest! {
     #[test]
     fn any_damage_is_survived(at in 0usize..8_000, bytes in prop::collection::vec(any::<u8>(), 1..40), cut in 0usize..8_000) {

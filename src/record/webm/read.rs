@@ -88,7 +88,7 @@ fn parse_front(bytes: &[u8], length: u64) -> Option<Front> {
             id::INFO => {
                 front.places.info = at as u64;
                 // Last, and maybe half written.
-                front.places.duration = (end - DURATION_SPACE.min(body.len())) as u64;
+                front.places.duration = (start + body.len().checked_sub(DURATION_SPACE)?) as u64;
                 let duration = ebml::elements(body).find(|(e, _)| *e == id::DURATION);
                 front.duration = duration.and_then(|(_, value)| value.try_into().ok()).map(f64::from_be_bytes);
             }
