@@ -442,7 +442,7 @@ impl Line {
             source: None,
             reception: Reception::new(codec),
             next: None,
-            timeline: Timeline::new(start, codec.clock_rate()),
+            timeline: Timeline::new(start, codec),
             interrupted: None,
             is_live: false,
             last: None,

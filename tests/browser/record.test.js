@@ -9,12 +9,18 @@ import { LONG, scenario } from './stage.js';
 import { serveFolder } from './web.js';
 
 const SECRET = 'a secret of the tests, long enough';
-/** How much later than its picture the test source's sound is by itself: WebAudio takes its time. What MediaRecorder writes in the same page says so. */
-const OWN_MS = { chromium: 40, firefox: 22 };
+/**
+ * How much later than its picture the test source's sound is by itself. In Chromium a picture of a canvas is 0 to 30 ms old when it is stamped,
+ * which stays as it is for as long as the page lives, and by its sender reports sound is as new as its sending: 20 ms of a packet, and more,
+ * later than it was made. The middle of 33 recordings is 10 ms (from -15 to 37), of 3 Firefox's 17 ms.
+ */
+const OWN_MS = { chromium: 10, firefox: 17 };
 /** How far sound and picture may be apart beyond that; and how exactly it is measured. */
 const LIPS_MS = 40 + 5;
 /** How long a recording takes until its first picture: a keyframe is asked for at once. */
 const START_MS = 2_000;
+/** Of VP9, one picture of so many may have a block that libvpx left as it was in the one before, see layers.test.js; of others, none. */
+const PICTURES_A_BLEMISH = 60;
 /** A file lasts until its last frame ends, its entry in the manifest until that begins. */
 const LAST_FRAME_MS = 60;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -80,8 +86,9 @@ async function plays({ folder, file, guest, codec, pictures, extraMs = 0 }) {
   assert.deepEqual(film.codecs, { video: codec, audio: 'opus' }, what);
   assert.ok(Math.abs(film.durationMs - file.durationMs) <= LAST_FRAME_MS, `${what}: lasts ${film.durationMs} ms, the manifest says ${file.durationMs}`);
   assert.ok(film.pictures[0].key, `${what}: does not begin with a keyframe`);
-  assert.ok(film.pictures.every(({ code }) => !code || code.id === guest.id), `${what}: shows somebody else`);
-  assert.deepEqual([count.unreadable, count.mixed, count.backwards], [0, 0, 0], said);
+  assert.ok(film.pictures.every(({ code, whole }) => !whole || code.id === guest.id), `${what}: shows somebody else`);
+  const blemishes = codec === 'vp9' ? Math.ceil(count.pictures / PICTURES_A_BLEMISH) : 0;
+  assert.ok(count.unreadable + count.mixed <= blemishes && count.backwards === 0, said);
   assert.ok(count.pictures >= pictures - 20 * (START_MS / 1_000) && count.pictures <= pictures + 20, `pictures are missing: ${said}`);
   assert.ok(offsets.length >= Math.floor((film.durationMs - START_MS - extraMs) / 1_000) - 1, `beeps are missing: ${said}`);
   assertInStep(offsets, said);
@@ -187,8 +194,8 @@ for (const { what, codec, decoder, video } of LAYERED) {
     assert.equal(film.complaints, '');
     assert.equal(film.codecs.video, codec);
     assert.ok(last.every(({ width, whole }) => width === 960 && whole), `sizes: ${last.map(({ width }) => width)}`);
-    const { backwards, unreadable } = counted(film);
-    assert.deepEqual([backwards, unreadable], [0, 0]);
+    const { pictures, backwards, unreadable } = counted(film);
+    assert.ok(backwards === 0 && unreadable <= (codec === 'vp9' ? Math.ceil(pictures / PICTURES_A_BLEMISH) : 0), JSON.stringify(counted(film)));
     assertInStep(offsetsOf(film, ada), what);
   });
 }
