@@ -1,6 +1,6 @@
 //! The command line of `exedra compose`.
 use super::raw::Mistake;
-use crate::recordings::compose::{Canvas, Container, Layout, Look, Request};
+use crate::recordings::compose::{Canvas, Container, Layout, Request};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::path::PathBuf;
 
@@ -18,9 +18,12 @@ pub(super) fn command() -> Command {
                 .required(true),
         )
         .arg(
-            option("layout", "LAYOUT", "grid: all alike; speaker: the shared screen large, else who speaks")
-                .value_parser(["grid", "speaker"])
-                .default_value("grid"),
+            option(
+                "layout",
+                "LAYOUT",
+                "grid: all alike; speaker: the shared screen large, else who speaks [default: what was asked for when it was recorded, else grid]",
+            )
+            .value_parser(["grid", "speaker"]),
         )
         .arg(option("size", "WxH", "Its size in pixels").default_value("1280x720"))
         .arg(option("fps", "N", "Its frames per second, up to 60").default_value("30"))
@@ -49,13 +52,19 @@ pub(super) fn request(matches: &ArgMatches) -> Result<Request, Vec<Mistake>> {
     if fps.is_none() {
         wrong("--fps", "is a number from 1 to 60".into());
     }
-    let layout = if text("layout") == "speaker" { Layout::Speaker } else { Layout::Grid };
+    let layout = match text("layout") {
+        "grid" => Some(Layout::Grid),
+        "speaker" => Some(Layout::Speaker),
+        _ => None,
+    };
     match (container, canvas, fps) {
         (Some(container), Some(canvas), Some(fps)) => Ok(Request {
             folder: path("folder").unwrap_or_default(),
             out,
             container,
-            look: Look { layout, canvas, fps },
+            layout,
+            canvas,
+            fps,
             ffmpeg: path("ffmpeg"),
             font: path("font"),
             force: matches.get_flag("force"),
@@ -77,11 +86,11 @@ mod tests {
     #[test]
     fn what_is_not_said_is_a_grid_of_720p() {
         let asked = read(&["-o", "x.MP4"]).expect("no mistake");
-        assert_eq!((asked.container, asked.look.layout, asked.look.fps), (Container::Mp4, Layout::Grid, 30));
-        assert_eq!((asked.look.canvas, asked.force), (Canvas { width: 1280, height: 720 }, false));
+        assert_eq!((asked.container, asked.layout, asked.fps), (Container::Mp4, None, 30));
+        assert_eq!((asked.canvas, asked.force), (Canvas { width: 1280, height: 720 }, false));
         let asked =
             read(&["-o", "a/b.webm", "--layout", "speaker", "--size", "640x360", "--force"]).expect("no mistake");
-        assert_eq!((asked.container, asked.look.layout, asked.force), (Container::WebM, Layout::Speaker, true));
+        assert_eq!((asked.container, asked.layout, asked.force), (Container::WebM, Some(Layout::Speaker), true));
     }
 
     #[test]

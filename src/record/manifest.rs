@@ -27,8 +27,22 @@ pub struct Session {
     /// Why it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
+    /// How a composite is to be arranged, if somebody said so at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
     pub participants: Vec<Participant>,
     pub files: Vec<File>,
+}
+
+/// How a composite arranges pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Layout {
+    /// All alike.
+    #[default]
+    Grid,
+    /// The shared screen is large, else who speaks.
+    Speaker,
 }
 
 /// Whether a session is closed.

@@ -26,7 +26,7 @@ const LONG_PAUSE: Duration = Duration::from_millis(500);
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 const HOLE: Duration = Duration::from_millis(200);
 /// What was written is handed to the file this often.
-const FLUSH: Duration = Duration::from_millis(500);
+const FLUSH: Duration = Duration::from_millis(300);
 /// What is told of a file is bounded: more gaps are counted, more sizes forgotten.
 const MAX_GAPS: usize = 10_000;
 const MAX_SIZES: usize = 1_000;

@@ -5,7 +5,7 @@
 //! [`interrupt_all`](Session::interrupt_all).
 use super::MediaPacket;
 use super::manifest::{
-    Content, Ended, EventLine, File, GapCause, Participant, Session as Manifest, State, Track, VERSION,
+    Content, Ended, EventLine, File, GapCause, Layout, Participant, Session as Manifest, State, Track, VERSION,
 };
 use super::recorder::{self, Recorder, SessionStart, SourceId, Summary, TrackSummary};
 use super::webm::{TrackCodec, extension};
@@ -177,6 +177,7 @@ impl<S: Storage> Session<S> {
             ended_at_ms: None,
             state: State::Recording,
             ended: None,
+            layout: None,
             participants: Vec::new(),
             files: Vec::new(),
         };
@@ -196,6 +197,12 @@ impl<S: Storage> Session<S> {
             hashing: 0,
             failed: false,
         }
+    }
+
+    /// How a composite of it is to be arranged.
+    pub fn arrange(&mut self, layout: Layout) {
+        self.manifest.layout = Some(layout);
+        self.changed = true;
     }
 
     /// Somebody is in the room.

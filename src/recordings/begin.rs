@@ -2,8 +2,9 @@
 use super::{Store, watch};
 use crate::record::SessionStart;
 use crate::record::disk::{Folder, Hashed, remove_unborn};
+use crate::record::manifest::Layout;
 use crate::record::session::{Session, SessionId};
-use crate::room::messages::{ApiError, ErrorCode};
+use crate::room::messages::{ApiError, ErrorCode, RecordLayout};
 use crate::rtp::Codec;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -40,7 +41,13 @@ pub(super) fn prepare(root: &Path) -> io::Result<()> {
 }
 
 /// Begins a recording. `used`: bytes of all recordings that there are.
-pub(super) fn begin(store: &Store, used: u64, room: &str, began: SessionStart) -> Result<Begun, ApiError> {
+pub(super) fn begin(
+    store: &Store,
+    used: u64,
+    room: &str,
+    layout: Option<RecordLayout>,
+    began: SessionStart,
+) -> Result<Begun, ApiError> {
     let settings = &store.settings;
     let free = watch::free(&settings.root).map_err(|e| refused(&e))?;
     if free < settings.min_free {
@@ -56,6 +63,12 @@ pub(super) fn begin(store: &Store, used: u64, room: &str, began: SessionStart) -
     let (told, hashes) = channel();
     let folder = folder.hashed_by(store.unhashed.clone(), told);
     let mut session = Session::new(&id, room, began, USUAL, settings.min_free, folder);
+    if let Some(layout) = layout {
+        session.arrange(match layout {
+            RecordLayout::Grid => Layout::Grid,
+            RecordLayout::Speaker => Layout::Speaker,
+        });
+    }
     // Writes the manifest: without it a folder is none.
     session.handle_timeout(began.instant);
     if session.has_ended() {

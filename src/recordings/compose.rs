@@ -13,13 +13,13 @@ mod plan;
 mod progress;
 mod script;
 
+pub use crate::record::manifest::Layout;
 pub use layout::{Canvas, InvalidCanvas};
-pub use plan::{Layout, Look};
 pub use script::Container;
 
 use crate::record::manifest::{EventLine, Session, State};
 use ffmpeg::Tool;
-use plan::{NothingRecorded, Plan, Speech};
+use plan::{Look, NothingRecorded, Plan, Speech};
 use progress::{Progress, clock};
 use script::{Backgrounds, Job};
 use std::fs::{self, DirBuilder, File};
@@ -47,7 +47,11 @@ pub struct Request {
     pub folder: PathBuf,
     pub out: PathBuf,
     pub container: Container,
-    pub look: Look,
+    /// `None`: as whoever started the recording wished, else a grid.
+    pub layout: Option<Layout>,
+    pub canvas: Canvas,
+    /// 1 to 60.
+    pub fps: u32,
     /// `None`: that of the `PATH`.
     pub ffmpeg: Option<PathBuf>,
     /// `None`: what FFmpeg finds by itself.
@@ -149,7 +153,9 @@ pub fn compose(request: &Request, terminal: bool, stop: &Stop) -> Result<Made, E
     let folder = Folder::open(&request.folder)?;
     let tool = Tool::find(request.ffmpeg.as_deref(), request.container)?;
     let session = folder.session(&tool)?;
-    let plan = Plan::new(&session, &folder.speech()?, request.look)?;
+    let layout = request.layout.or(session.layout).unwrap_or_default();
+    let look = Look { layout, canvas: request.canvas, fps: request.fps };
+    let plan = Plan::new(&session, &folder.speech()?, look)?;
     let work = Work::begin(&request.out, request.force)?;
     let made =
         Composer { request, plan: &plan, session: &session, folder: &folder, tool, work: &work, stop }.run(terminal)?;

@@ -26,7 +26,7 @@ use crate::ids::{RecordingId, RoomId};
 use crate::net::tap::{Nudge, Taps};
 use crate::record::disk::Unhashed;
 use crate::record::session::SessionId;
-use crate::room::messages::{ApiError, ErrorCode};
+use crate::room::messages::{ApiError, ErrorCode, RecordLayout};
 use crate::room::{RecordingCommand, RecordingEvent, RecordingFailure, RecordingStop};
 use keep::Kept;
 use mailbox::{Mailbox, Posted, Said};
@@ -170,8 +170,8 @@ impl Recordings {
     /// Takes what a room has to say of a recording of its own. Never waits.
     pub fn handle(&self, room: RoomId, recording: RecordingId, command: RecordingCommand) {
         match command {
-            RecordingCommand::Start { room: name } => {
-                if let Err(error) = self.start(room, recording, name) {
+            RecordingCommand::Start { room: name, layout } => {
+                if let Err(error) = self.start(room, recording, name, layout) {
                     self.0.refuse(room, recording, error);
                 }
             }
@@ -219,7 +219,13 @@ impl Recordings {
         &self.0.metrics
     }
 
-    fn start(&self, room: RoomId, recording: RecordingId, name: String) -> Result<(), ApiError> {
+    fn start(
+        &self,
+        room: RoomId,
+        recording: RecordingId,
+        name: String,
+        layout: Option<RecordLayout>,
+    ) -> Result<(), ApiError> {
         let Some(store) = &self.0.store else {
             return Err(ApiError::new(
                 ErrorCode::Unsupported,
@@ -238,6 +244,7 @@ impl Recordings {
             room,
             recording,
             name,
+            layout,
             began,
             tap,
             mailbox: Arc::clone(&entry.mailbox),

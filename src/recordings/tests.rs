@@ -5,7 +5,7 @@ use crate::engine::relay::{RelayBatch, RelayedMedia};
 use crate::ids::{ParticipantId, ShardId, TrackId};
 use crate::record::SessionStart;
 use crate::record::disk::{Folder, heal_session};
-use crate::record::manifest::{Ended, GapCause, Session as Manifest, State};
+use crate::record::manifest::{Ended, GapCause, Layout, Session as Manifest, State};
 use crate::record::session::Session;
 use crate::room::messages::Source;
 use crate::rtp::codec::describe;
@@ -107,7 +107,7 @@ impl World {
     }
 
     fn start(&self, name: &str) {
-        self.say(RecordingCommand::Start { room: name.to_owned() });
+        self.say(RecordingCommand::Start { room: name.to_owned(), layout: Some(RecordLayout::Speaker) });
     }
 
     async fn told(&mut self) -> RecordingEvent {
@@ -152,6 +152,7 @@ async fn a_recording_begins_ends_and_is_whole() {
     w.closed().await;
 
     let manifest = root.manifest(&name);
+    assert_eq!(manifest.layout, Some(Layout::Speaker));
     assert_eq!((manifest.state, manifest.ended), (State::Complete, Some(Ended::Stopped)));
     assert_eq!((manifest.room, manifest.participants[0].name.as_str()), (hostile, "../Ada"));
     let folder = root.0.join(&name);

@@ -10,6 +10,7 @@ use crate::record::SessionStart;
 use crate::record::disk::{Folder, Hashed, heal_session};
 use crate::record::manifest::Ended;
 use crate::record::session::SessionId;
+use crate::room::messages::RecordLayout;
 use crate::room::{RecordingEvent, RecordingFailure};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,6 +32,7 @@ pub(super) struct Recorder {
     pub recording: RecordingId,
     /// The room's.
     pub name: String,
+    pub layout: Option<RecordLayout>,
     pub began: SessionStart,
     pub tap: TapReceiver,
     pub mailbox: Arc<Mailbox>,
@@ -67,7 +69,7 @@ impl Recorder {
         let _forget = Forget(Arc::clone(&inner), self.recording);
         let Some(store) = &inner.store else { return };
         let used = store.kept.bytes() + inner.running_bytes();
-        let Begun { id, session, hashes } = match begin::begin(store, used, &self.name, self.began) {
+        let Begun { id, session, hashes } = match begin::begin(store, used, &self.name, self.layout, self.began) {
             Ok(begun) => begun,
             Err(error) => return inner.refuse(self.room, self.recording, error),
         };

@@ -1,5 +1,5 @@
 //! What crosses into a room (`Input`) and out of it (`Output`).
-use super::messages::{ApiError, Source};
+use super::messages::{ApiError, RecordLayout, Source};
 use crate::engine::{Command, Event};
 use crate::ids::{ParticipantId, RecordingId, TrackId};
 use crate::rtp::Kind;
@@ -147,6 +147,8 @@ pub enum RecordingCommand {
     Start {
         /// The room's name.
         room: String,
+        /// How a composite of it is to be arranged.
+        layout: Option<RecordLayout>,
     },
     /// Somebody is in the room.
     Joined {

@@ -3,7 +3,9 @@
 //! There is one at a time. Whoever asks for it is one of its owners, and it ends when no owner is left, or nobody is in the room.
 //! An owner who leaves still is one, so that neither a reload nor an early departure ends it.
 use super::api::{HttpId, HttpResponse, Output, RecordingCommand, RecordingEvent, RecordingFailure, RecordingStop};
-use super::messages::{self as msg, ApiError, ErrorCode, Event, Record, RecordAction, RecordingState, RecordingWhy};
+use super::messages::{
+    self as msg, ApiError, ErrorCode, Event, Record, RecordAction, RecordLayout, RecordingState, RecordingWhy,
+};
 use super::participant::{Participant, Track};
 use super::presence::Standing;
 use super::queries::shown;
@@ -117,7 +119,7 @@ impl Room {
                 let wish = Wish { asked: Some(id), tracks: self.choice(data.tracks)? };
                 // All are going to be told that it is one of the owners.
                 self.notice(id);
-                match self.start_recording(at, owner, wish, Asker::Request(id, request)) {
+                match self.start_recording(at, owner, wish, data.layout, Asker::Request(id, request)) {
                     Some(recording) => now(recording),
                     None => Ok(Reply::Later),
                 }
@@ -148,7 +150,7 @@ impl Room {
         }
         let wish = Wish { asked: None, tracks: self.choice(data.tracks)? };
         self.recorder.dismissed = false;
-        let recording = self.start_recording(at, Owner::Admin, wish, Asker::Http(http));
+        let recording = self.start_recording(at, Owner::Admin, wish, data.layout, Asker::Http(http));
         recording.map(|recording| shown(&recording)).transpose()
     }
 
@@ -171,9 +173,16 @@ impl Room {
     }
 
     /// One more who wants it. None: it has to begin first, and the answer comes then.
-    fn start_recording(&mut self, at: At, owner: Owner, wish: Wish, asker: Asker) -> Option<msg::Recording> {
+    fn start_recording(
+        &mut self,
+        at: At,
+        owner: Owner,
+        wish: Wish,
+        layout: Option<RecordLayout>,
+        asker: Asker,
+    ) -> Option<msg::Recording> {
         if self.recorder.run.is_none() {
-            self.begin_recording(at);
+            self.begin_recording(at, layout);
         }
         self.stale.recording = true;
         let Self { index, participants, recorder, .. } = self;
@@ -189,7 +198,7 @@ impl Room {
         self.recording_that_runs()
     }
 
-    fn begin_recording(&mut self, at: At) {
+    fn begin_recording(&mut self, at: At, layout: Option<RecordLayout>) {
         let id = self.ids.recording();
         tracing::info!(recording = %id, "begins");
         self.recorder.run = Some(Run {
@@ -204,7 +213,8 @@ impl Room {
         });
         self.stale.recording = true;
         self.timers.arm(Timer::Recording, at.now + BEGIN_WITHIN);
-        self.out.push_back(Output::Recording(id, RecordingCommand::Start { room: self.about.name.clone() }));
+        let room = self.about.name.clone();
+        self.out.push_back(Output::Recording(id, RecordingCommand::Start { room, layout }));
     }
 
     /// One less who wants it. Those who are gone want nothing any more once somebody says stop.
@@ -398,7 +408,7 @@ impl Room {
             return;
         }
         if run.is_none() {
-            self.begin_recording(at);
+            self.begin_recording(at, None);
         }
         if let Some(run) = &mut self.recorder.run {
             run.owners.insert(Owner::Server, Wish { asked: None, tracks: None });

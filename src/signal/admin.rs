@@ -6,7 +6,7 @@ use super::clock;
 use super::names::RoomName;
 use super::problem::Problem;
 use crate::room::api::{HttpRequest, HttpResponse, Inspect};
-use crate::room::messages::{Record, RecordAction, RoomList, parse};
+use crate::room::messages::{Record, RecordAction, RecordLayout, RoomList, parse};
 use axum::body::to_bytes;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
@@ -66,7 +66,7 @@ async fn recording(State(s): State<Signal>, Path(room): Path<String>, request: R
     inspect(&s, &room, Inspect::Recording).await
 }
 
-/// The body may say which tracks: `{"tracks": ["t1"]}`.
+/// The body may say which tracks, and how a composite is to look: `{"tracks": ["t1"], "layout": "speaker"}`.
 async fn start_recording(
     State(signal): State<Signal>,
     Path(room): Path<String>,
@@ -79,14 +79,15 @@ async fn start_recording(
         [] => Value::Null,
         text => serde_json::from_slice(text).map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.to_string()))?,
     };
-    let tracks = parse::<Tracks>(wish).map_err(|error| Problem::from_api(error, true))?.tracks;
-    let record = Record { action: RecordAction::Start, tracks, force: false };
+    let Wish { tracks, layout } = parse(wish).map_err(|error| Problem::from_api(error, true))?;
+    let record = Record { action: RecordAction::Start, tracks, layout, force: false };
     ask(&signal, &room, HttpRequest::Record(record)).await
 }
 
 #[derive(Deserialize)]
-struct Tracks {
+struct Wish {
     tracks: Option<Vec<String>>,
+    layout: Option<RecordLayout>,
 }
 
 async fn stop_recording(
@@ -95,7 +96,8 @@ async fn stop_recording(
     request: Request,
 ) -> Result<Response, Problem> {
     admit(&s, &request)?;
-    ask(&s, &room, HttpRequest::Record(Record { action: RecordAction::Stop, tracks: None, force: true })).await
+    ask(&s, &room, HttpRequest::Record(Record { action: RecordAction::Stop, tracks: None, layout: None, force: true }))
+        .await
 }
 
 async fn inspect(signal: &Signal, room: &str, what: Inspect) -> Result<Response, Problem> {

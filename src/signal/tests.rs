@@ -597,13 +597,15 @@ async fn operators_have_rooms_recorded() {
         assert_eq!(ask(method, "none", right, "").await.0, 404);
     }
     assert_eq!(ask(HttpMethod::GET, "a", right, "").await, (200, "Recording".into()));
-    let start = |tracks| format!("Record {{ action: Start, tracks: {tracks}, force: false }}");
+    let start = |tracks| format!("Record {{ action: Start, tracks: {tracks}, layout: None, force: false }}");
     assert_eq!(ask(HttpMethod::POST, "a", right, "").await, (200, start("None")));
     assert_eq!(ask(HttpMethod::POST, "a", right, r#"{"tracks":["t1"]}"#).await, (200, start(r#"Some(["t1"])"#)));
-    for bad in ["{", "[]", r#"{"tracks":7}"#] {
+    let arranged = start("None").replace("layout: None", "layout: Some(Speaker)");
+    assert_eq!(ask(HttpMethod::POST, "a", right, r#"{"layout":"speaker"}"#).await, (200, arranged));
+    for bad in ["{", "[]", r#"{"tracks":7}"#, r#"{"layout":"heap"}"#] {
         assert_eq!(ask(HttpMethod::POST, "a", right, bad).await.0, 400, "{bad}");
     }
-    let stop = "Record { action: Stop, tracks: None, force: true }";
+    let stop = "Record { action: Stop, tracks: None, layout: None, force: true }";
     assert_eq!(ask(HttpMethod::DELETE, "a", right, "").await, (200, stop.into()));
 }
 

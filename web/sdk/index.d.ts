@@ -158,9 +158,9 @@ export class Room {
   set(own: { name?: string; attributes?: Record<string, any> }): Promise<void>;
   /**
    * Has the room recorded, or no longer; takes the grant `record`. Resolves when it has begun, or with how things stand after you wanted it stopped:
-   * while others want it still, `state` is `started`. `tracks` limits it to these; `force` stops it for all participants and takes the grant `moderate`.
+   * while others want it still, `state` is `started`. `tracks` limits it to these; `layout` is how a composite is arranged later on; `force` stops it for all participants and takes the grant `moderate`.
    */
-  record(action: 'start' | 'stop', options?: { tracks?: string[]; force?: boolean }): Promise<Recording>;
+  record(action: 'start' | 'stop', options?: { tracks?: string[]; layout?: 'grid' | 'speaker'; force?: boolean }): Promise<Recording>;
   startAudio(): Promise<void>;
   setSpeaker(deviceId: string): Promise<void>;
   setVolume(volume: number): void;

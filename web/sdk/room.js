@@ -187,8 +187,8 @@ export class Room extends Emitter {
 
   /**
    * Has the room recorded, or no longer. Resolves when the recording has begun, or with how things stand after you wanted it stopped: others may want it
-   * still (`state` is `started` then). `tracks` limits it to these; `force` stops it for all participants, which takes the grant `moderate`.
-   * @param {'start' | 'stop'} action @param {{tracks?: string[], force?: boolean}} [options]
+   * still (`state` is `started` then). `tracks` limits it to these; `layout` is how a composite is arranged later on; `force` stops it for all participants, which takes the grant `moderate`.
+   * @param {'start' | 'stop'} action @param {{tracks?: string[], layout?: 'grid' | 'speaker', force?: boolean}} [options]
    */
   record(action, options = {}) {
     return this._signal.request('record', { action, ...options });

@@ -193,7 +193,7 @@ impl<W: Write + Seek> Writer<W> {
         Ok(())
     }
 
-    /// Writes the cluster that is being filled. To be called about twice a second.
+    /// Writes the cluster that is being filled. To be called some times a second.
     pub fn flush(&mut self) -> io::Result<()> {
         let Some(base) = self.cluster.base.take() else { return Ok(()) };
         self.write_header()?;

@@ -3,7 +3,7 @@
 //! Time is cut where something changes: somebody comes or goes, a picture begins or stops, a screen is shared, somebody else speaks.
 //! Between two cuts is a [`Scene`]. Scenes lie on the frames of the composite, so that rounding adds up to nothing.
 use super::layout::{Canvas, Place, grid, speaker};
-use crate::record::manifest::{Content, EventLine, File, Gap, GapCause, Session};
+use crate::record::manifest::{Content, EventLine, File, Gap, GapCause, Layout, Session};
 use crate::rtp::Kind;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,16 +21,6 @@ const SHORT_SPEECH: u64 = 1_500;
 const SHORT_PAUSE: u64 = 700;
 /// A session is not longer than 60 days, whatever its manifest says.
 const LONGEST: u64 = 60 * 24 * 3_600_000;
-
-/// How pictures are arranged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Layout {
-    /// All alike.
-    #[default]
-    Grid,
-    /// The shared screen is large, else who speaks.
-    Speaker,
-}
 
 /// How a composite looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

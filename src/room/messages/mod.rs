@@ -15,7 +15,7 @@ pub use event::{
 };
 pub use request::{
     Candidate, Hello, Moderate, ModerateAction, Negotiate, Nothing, ParticipantsAfter, Pc, Record, RecordAction,
-    Request, Resume, Say, Set, SetTrack, Source, TrackOffer, View, ViewTrack,
+    RecordLayout, Request, Resume, Say, Set, SetTrack, Source, TrackOffer, View, ViewTrack,
 };
 pub use state::{
     Connection, IceServer, Layer, MidTrack, Negotiated, Participant, ParticipantPage, Population, Recording,

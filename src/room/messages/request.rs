@@ -219,6 +219,9 @@ pub struct Record {
     /// For `start`: only these tracks, by id; 1 to 1024. All that there are and that will come when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracks: Option<Vec<String>>,
+    /// For `start`: how `exedra compose` arranges a composite of the recording, unless it is told otherwise. Of whoever makes it begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<RecordLayout>,
     /// For `stop`: also on behalf of the other participants who asked for it. Takes the grant `moderate` as well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
@@ -229,6 +232,16 @@ pub struct Record {
 pub enum RecordAction {
     Start,
     Stop,
+}
+
+/// How the pictures of a composite are arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordLayout {
+    /// All alike.
+    Grid,
+    /// The shared screen is large, else who speaks.
+    Speaker,
 }
 
 /// The data of a request or an answer that has none: `{}`.

@@ -299,7 +299,7 @@ impl Chaos {
             4 => HttpRequest::Inspect([Inspect::Room, Inspect::Recording][self.pick(2)].clone()),
             6 => {
                 let action = [RecordAction::Start, RecordAction::Stop][self.pick(2)];
-                HttpRequest::Record(Record { action, tracks: None, force: false })
+                HttpRequest::Record(Record { action, tracks: None, layout: None, force: false })
             }
             5 => HttpRequest::Inspect(Inspect::Decisions { participant: format!("p{}", self.pick(20)) }),
             0 => HttpRequest::Delete { kind: known, resource },

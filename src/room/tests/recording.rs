@@ -289,7 +289,7 @@ fn shown(world: &mut World) -> Option<Value> {
 }
 
 fn operator(action: RecordAction) -> HttpRequest {
-    HttpRequest::Record(Record { action, tracks: None, force: false })
+    HttpRequest::Record(Record { action, tracks: None, layout: None, force: false })
 }
 
 #[test]
@@ -370,4 +370,14 @@ fn a_large_room_tells_the_recording_of_those_who_do_something() {
     assert_eq!(joined(&mut world).collect::<Vec<_>>(), names, "who makes place on the list is still there");
     world.ok(viewers[0], 4, "leave", json!({}));
     assert_eq!(joined(&mut world).collect::<Vec<_>>(), ["left p2"]);
+}
+
+#[test]
+fn who_makes_it_begin_says_how_a_composite_is_arranged() {
+    let (mut world, [ann, _], _) = room();
+    log(&mut world);
+    world.request(ann, r#"{"id": 9, "type": "record", "data": {"action": "start", "layout": "speaker"}}"#);
+    assert!(log(&mut world).contains(&"start demo Speaker".to_owned()));
+    let (answer, _) = world.ask(ann, 10, "record", json!({"action": "start", "layout": "a heap"}));
+    assert_eq!(answer["error"]["code"], "bad_request");
 }

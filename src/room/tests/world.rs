@@ -342,7 +342,10 @@ impl Recording {
 
 fn brief_recording(command: &RecordingCommand) -> String {
     match command {
-        RecordingCommand::Start { room } => format!("start {room}"),
+        RecordingCommand::Start { room, layout } => match layout {
+            Some(layout) => format!("start {room} {layout:?}"),
+            None => format!("start {room}"),
+        },
         RecordingCommand::Joined { participant, name } => format!("joined {participant} {name}"),
         RecordingCommand::Left { participant } => format!("left {participant}"),
         RecordingCommand::Published { track, participant, source, .. } => {

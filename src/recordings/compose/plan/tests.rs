@@ -19,6 +19,7 @@ fn session(participants: &[(&str, &str)], files: Vec<File>) -> Session {
         ended_at_ms: None,
         state: State::Complete,
         ended: Some(Ended::Stopped),
+        layout: None,
         participants: participants.iter().map(participant).collect(),
         files,
     }
