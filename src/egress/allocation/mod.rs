@@ -43,8 +43,8 @@ pub const MAX_STRIKES: u8 = 2;
 pub const UNDONE_MS: u64 = 30_000;
 pub const UNDONE_CLEAR_MS: u64 = 8_000;
 pub const FORGIVEN_MS: u64 = 60_000;
-/// A path that carries so much more than when something had to be lowered is another one: nobody waits any longer. For each step up that
-/// was undone of late it must be so much more again.
+/// A path that carries so much more than when something had to be lowered is another one: nobody waits any longer. Nor if it carries so much
+/// more than what would be sent: that is no matter of wandering rates. For each step up that was undone of late it must be so much more again.
 pub const WIDER: f64 = 1.5;
 /// After any step down for want of bandwidth nothing is raised for so long: the estimate is still moving.
 pub const CALM_MS: u64 = 2_000;
@@ -288,8 +288,9 @@ fn lower(slots: &[Slot], scratch: &mut Scratch) {
 /// The present choice is borne: who may be raised is, if need be at the expense of others who have more than is theirs.
 fn raise(now_ms: u64, path: &Path, calm: &Calm, budget: Option<u64>, slots: &[Slot], scratch: &mut Scratch) {
     let mut any = false;
+    let wanted = scratch.sum(|w| w.low);
     for (slot, work) in slots.iter().zip(&mut scratch.work) {
-        let raised = work.low > work.keep && raise_at(now_ms, path, calm, slot) <= now_ms;
+        let raised = work.low > work.keep && raise_at(now_ms, path, calm, budget, wanted, slot) <= now_ms;
         any |= raised;
         work.chosen = if raised { work.low } else { work.keep };
     }
@@ -304,8 +305,8 @@ fn raise(now_ms: u64, path: &Path, calm: &Calm, budget: Option<u64>, slots: &[Sl
     }
 }
 
-/// When a slot that could be raised will be, if it stays so.
-fn raise_at(now_ms: u64, path: &Path, calm: &Calm, slot: &Slot) -> u64 {
+/// When a slot that could be raised will be, if it stays so. `wanted`: what would be sent if all were raised that fit.
+fn raise_at(now_ms: u64, path: &Path, calm: &Calm, budget: Option<u64>, wanted: u64, slot: &Slot) -> u64 {
     let memory = &slot.memory;
     // As long as no step had to be taken back, the path is still being explored.
     if slot.is_free() || path.untested || memory.no_raise_before == 0 && calm.no_raise_before == 0 {
@@ -313,8 +314,9 @@ fn raise_at(now_ms: u64, path: &Path, calm: &Calm, slot: &Slot) -> u64 {
     }
     let fitted = memory.fits_since.unwrap_or(now_ms) + RAISE_AFTER_MS * (1 + 2 * u64::from(memory.strikes));
     let factor = WIDER.powi(1 + i32::from(memory.strikes));
-    let wider = |before: u64| path.budget_bps.is_none_or(|bps| bps as f64 >= before as f64 * factor);
-    if calm.lowered_bps.is_some_and(wider) {
+    let exceeds = |bps: Option<u64>, other: u64| bps.is_none_or(|bps| bps as f64 >= other as f64 * factor);
+    let wider = calm.lowered_bps.is_some_and(|before| exceeds(path.budget_bps, before));
+    if wider || exceeds(budget, wanted) {
         return if memory.paused { now_ms } else { fitted };
     }
     fitted.max(memory.no_raise_before).max(calm.no_raise_before)
@@ -331,13 +333,14 @@ fn conclude(
 ) -> Outcome {
     let sum = scratch.sum(|w| w.chosen);
     let left = budget.map_or(0, |bps| bps.saturating_sub(sum));
+    let wanted = scratch.sum(|w| w.low);
     let mut again_at = calm.over_since.map(|since| since + BEAR_MS);
     scratch.choices.clear();
     for at in 0..scratch.work.len() {
         let (Some(slot), Some(work)) = (slots.get(at), scratch.work.get(at).copied()) else { break };
         let memory = remember(now_ms, undone_ms, slot, &work);
         if memory.fits_since.is_some() {
-            let at = raise_at(now_ms, path, &calm, &Slot { memory, ..*slot });
+            let at = raise_at(now_ms, path, &calm, budget, wanted, &Slot { memory, ..*slot });
             again_at = Some(again_at.map_or(at, |other| other.min(at)));
         }
         let limited = work.chosen < work.count;

@@ -273,6 +273,29 @@ fn an_encoding_that_vanishes_is_replaced_at_once() {
     assert_eq!(world.follow(4_000_000, 2), [2_500_000], "and is back when it is");
 }
 
+/// A browser, busy with one more who has come: what that one sends is taken for much more than it is, and the estimate dips.
+#[test]
+fn who_made_room_for_a_newcomer_has_his_own_back_soon() {
+    let slow = || encoding((0, 640, 360, 90_000)).to_vec();
+    for dip in [500_000, 300_000, 120_000] {
+        let mut world = World::new([(sized(320, 180), slow()), (sized(320, 180), slow()), (sized(320, 180), vec![])]);
+        assert_eq!(world.follow(550_000, 4), [90_000, 90_000, 0]);
+        world.slots[2].first = 4;
+        world.slots[2].count = 1;
+        world.layers.push(Layer { bps: 350_000, ..Layer::default() });
+        world.now_ms += 10;
+        world.run(dip);
+        assert!(dip == 300_000 || world.rates()[..2] != [90_000; 2], "{dip}: nobody has to make room");
+        // It is what the others are.
+        world.layers.truncate(4);
+        world.layers.extend(slow());
+        world.slots[2].count = 2;
+        world.now_ms += 100;
+        world.run(dip);
+        assert_eq!(world.follow(650_000, 4), [90_000, 90_000, 90_000], "{dip}");
+    }
+}
+
 /// Rates and estimates wander by a twentieth, each by itself, and the budget is what the present choice needs, or the next one, or
 /// something in between: how often does the picture change?
 #[test]
