@@ -12,6 +12,11 @@ impl<'a> Bits<'a> {
         Self { bytes, at: 0 }
     }
 
+    /// How many were read.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     pub fn flag(&mut self) -> Result<bool, Malformed> {
         let byte = self.bytes.get(self.at / 8).ok_or(Malformed("truncated"))?;
         let bit = byte >> (7 - self.at % 8) & 1;
@@ -52,6 +57,30 @@ impl<'a> Bits<'a> {
     }
 }
 
+/// Writes bits behind what is there; the last byte is filled with zeros.
+pub(super) struct BitsMut<'a> {
+    bytes: &'a mut Vec<u8>,
+    /// Bits of the last byte that are not written yet.
+    free: u32,
+}
+
+impl<'a> BitsMut<'a> {
+    pub fn new(bytes: &'a mut Vec<u8>) -> Self {
+        Self { bytes, free: 0 }
+    }
+
+    pub fn push(&mut self, bit: bool) {
+        if self.free == 0 {
+            self.bytes.push(0);
+            self.free = 8;
+        }
+        self.free -= 1;
+        if let Some(last) = self.bytes.last_mut() {
+            *last |= u8::from(bit) << self.free;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +97,14 @@ mod tests {
         assert_eq!(read, [0, 1, -1, 2, -2]);
         assert!(Bits::new(&[0; 8]).ue().is_err());
         assert!(Bits::new(&[0x80]).u(9).is_err());
+    }
+
+    #[test]
+    fn bits_are_written_as_they_are_read() {
+        let (mut out, bytes) = (vec![7], [0xa5, 0x3c, 0xf0]);
+        let (mut bits, mut written) = (Bits::new(&bytes), BitsMut::new(&mut out));
+        (0..20).for_each(|_| written.push(bits.flag().unwrap()));
+        assert_eq!(bits.at(), 20);
+        assert_eq!(out, [7, 0xa5, 0x3c, 0xf0]);
     }
 }

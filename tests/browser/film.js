@@ -26,17 +26,15 @@ const BEEP_PAUSE_MS = 500;
 /**
  * Decodes a file.
  * @param {string} path
- * @param {{ decoder?: string }} [options] `decoder` of the video, where FFmpeg's own does not do: VP9 with spatial layers
  * @returns {Promise<Film>}
  */
-export async function readFilm(path, { decoder } = {}) {
-  const chosen = decoder ? ['-c:v', decoder] : [];
-  const shown = await ffmpeg('ffprobe', ['-v', 'warning', ...chosen, '-show_streams', '-show_format', '-show_entries', 'frame=media_type,pts_time,width,height,key_frame', '-select_streams', 'v', '-show_frames', '-of', 'json', path]);
+export async function readFilm(path) {
+  const shown = await ffmpeg('ffprobe', ['-v', 'warning', '-show_streams', '-show_format', '-show_entries', 'frame=media_type,pts_time,width,height,key_frame', '-select_streams', 'v', '-show_frames', '-of', 'json', path]);
   const { frames = [], format } = JSON.parse(shown.out);
   const streams = JSON.parse((await ffmpeg('ffprobe', ['-v', 'error', '-show_streams', '-of', 'json', path])).out).streams;
   const codecs = Object.fromEntries(streams.map((stream) => [stream.codec_type, stream.codec_name]));
-  const decoded = await ffmpeg('ffmpeg', ['-v', 'warning', ...chosen, '-i', path, '-fps_mode', 'passthrough', '-enc_time_base:v', '1:1000', '-f', 'null', '-']);
-  const raw = await ffmpeg('ffmpeg', ['-v', 'error', ...chosen, '-i', path, '-map', '0:v?', '-fps_mode', 'passthrough', '-enc_time_base:v', '1:1000', '-vf', `scale=${WIDTH}:${HEIGHT}:flags=area,format=gray`, '-f', 'rawvideo', '-']);
+  const decoded = await ffmpeg('ffmpeg', ['-v', 'warning', '-i', path, '-fps_mode', 'passthrough', '-enc_time_base:v', '1:1000', '-f', 'null', '-']);
+  const raw = await ffmpeg('ffmpeg', ['-v', 'error', '-i', path, '-map', '0:v?', '-fps_mode', 'passthrough', '-enc_time_base:v', '1:1000', '-vf', `scale=${WIDTH}:${HEIGHT}:flags=area,format=gray`, '-f', 'rawvideo', '-']);
   const size = WIDTH * HEIGHT;
   const complaints = [shown.complaints, decoded.complaints, raw.complaints];
   if (raw.bytes.length !== frames.length * size) complaints.push(`ffprobe counts ${frames.length} pictures, FFmpeg ${raw.bytes.length / size}`);

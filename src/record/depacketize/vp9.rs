@@ -1,4 +1,10 @@
 //! VP9 (RFC 9628): the frames of all spatial layers of a picture become one superframe (VP9 bitstream specification, annex B).
+//!
+//! By the specification a superframe has one frame that is shown. Encoders of layers mark all of them as shown: who receives only the lower
+//! layers has to see them. libvpx shows the last one all the same, but FFmpeg's decoder, and so VLC, mpv and Firefox, show each. So in
+//! what is recorded all but the last are hidden.
+mod header;
+
 use super::{Picture, Size, append};
 use crate::record::bits::Bits;
 use crate::rtp::Malformed;
@@ -15,6 +21,7 @@ pub struct Vp9 {
     starts: Vec<usize>,
     /// The largest layer, as the scalability structure tells it.
     structure: Option<Size>,
+    references: header::References,
 }
 
 impl Vp9 {
@@ -33,7 +40,7 @@ impl Vp9 {
 
     pub(super) fn finish(&mut self) -> Result<Picture, Malformed> {
         let mut data = std::mem::take(&mut self.data);
-        let starts = std::mem::take(&mut self.starts);
+        let mut starts = std::mem::take(&mut self.starts);
         let structure = self.structure.take();
         if data.is_empty() {
             return Err(Malformed("empty frame"));
@@ -41,6 +48,10 @@ impl Vp9 {
         let key = keyframe_size(&data)?;
         // Of several layers the first one's header tells the smallest.
         let size = key.map(|own| structure.filter(|s| s.width >= own.width && s.height >= own.height).unwrap_or(own));
+        // A header that cannot be read is left as it is.
+        if let Ok(Some(hidden)) = self.hide_lower(&data, &starts) {
+            (data, starts) = hidden;
+        }
         if starts.len() > 1 {
             append_index(&mut data, &starts);
         }
@@ -49,6 +60,27 @@ impl Vp9 {
 
     pub(super) fn discard(&mut self) {
         *self = Self::default();
+    }
+
+    /// Follows what the frames of a picture leave for those after them. If there are several: them with all but the last hidden, and where each
+    /// begins then.
+    fn hide_lower(&mut self, data: &[u8], starts: &[usize]) -> Result<Option<(Vec<u8>, Vec<usize>)>, Malformed> {
+        let mut hidden = (Vec::new(), Vec::new());
+        for (n, &start) in starts.iter().enumerate() {
+            let next = starts.get(n + 1).copied();
+            let frame = &data[start..next.unwrap_or(data.len())];
+            let header = header::read(frame, &self.references)?;
+            header.iter().for_each(|header| self.references.follow(header));
+            if starts.len() == 1 {
+                return Ok(None);
+            }
+            hidden.1.push(hidden.0.len());
+            match header.filter(|_| next.is_some()) {
+                Some(header) => header.hide(frame, &mut hidden.0),
+                None => hidden.0.extend_from_slice(frame),
+            }
+        }
+        Ok(Some(hidden))
     }
 }
 
