@@ -88,12 +88,13 @@ impl Recorder {
             self.turned = Some(now);
             return Ok(());
         };
-        if let (Some(before), Some(seen)) = (&before, &self.before)
-            && before.at >= turned + UNSETTLED
-        {
-            let side = if self.on { &mut self.figures.with } else { &mut self.figures.without };
-            count(side, before, seen, second, machine);
+        let (Some(before), Some(seen)) = (&before, &self.before) else { return Ok(()) };
+        if before.at < turned + UNSETTLED {
+            return Ok(());
         }
+        let side = if self.on { &mut self.figures.with } else { &mut self.figures.without };
+        count(side, before, seen, second, machine);
+        // Seconds may be late: of each stretch at least one is counted.
         if now >= turned + self.stretch {
             self.turn(now, server)?;
         }
