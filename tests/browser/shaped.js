@@ -53,6 +53,8 @@ export class ShapedPath {
       ip('-n', name, 'link', 'set', 'lo', 'up');
     }
     ip('link', 'add', here, 'type', 'veth', 'peer', 'name', there, 'netns', router);
+    // Chromium fails what it is fetching when this machine's addresses change, and an IPv6 address would come a second or two later.
+    ip('link', 'set', here, 'addrgenmode', 'none');
     ip('-n', router, 'link', 'add', down, 'type', 'veth', 'peer', 'name', end, 'netns', browser);
     for (const [space, device, address] of [[null, here, `${net}.1/30`], [router, there, `${net}.2/30`], [router, down, `${net}.5/30`], [browser, end, `${net}.6/30`]]) {
       const inside = space ? ['-n', space] : [];
