@@ -4,7 +4,7 @@ use crate::publisher::{Network, record};
 use crate::{VIDEO, film, folder};
 use exedra::record::manifest::{Content, Ended, File, Gap, GapCause, Participant, Session, State, Track, VERSION};
 use exedra::record::{Summary, TrackSummary};
-use exedra::recordings::compose::{Canvas, Container, Error, Layout, Look, Made, Request, Stop, compose};
+use exedra::recordings::compose::{Canvas, Container, Error, Layout, Made, Request, Stop, compose};
 use exedra::rtp::codec::Kind;
 use std::fs;
 use std::io::Read;
@@ -35,6 +35,7 @@ impl Stage {
             ended_at_ms: None,
             state: State::Complete,
             ended: Some(Ended::Stopped),
+            layout: None,
             participants: Vec::new(),
             files: Vec::new(),
         };
@@ -64,7 +65,8 @@ impl Stage {
 
 fn request(folder: &Path, out: &Path, container: Container, look: Look) -> Request {
     let (folder, out) = (folder.to_owned(), out.to_owned());
-    Request { folder, out, container, look, ffmpeg: None, font: None, force: false }
+    let Look { layout, canvas, fps } = look;
+    Request { folder, out, container, layout, canvas, fps, ffmpeg: None, font: None, force: false }
 }
 
 fn described(path: &Path, participant: &str, codec: &str, start_ms: u64, summary: &Summary) -> File {
@@ -98,8 +100,15 @@ fn described(path: &Path, participant: &str, codec: &str, start_ms: u64, summary
     }
 }
 
-fn look(layout: Layout, size: &str, fps: u32) -> Look {
-    Look { layout, canvas: Canvas::try_from(size).unwrap(), fps }
+#[derive(Clone, Copy)]
+struct Look {
+    layout: Option<Layout>,
+    canvas: Canvas,
+    fps: u32,
+}
+
+fn look(layout: impl Into<Option<Layout>>, size: &str, fps: u32) -> Look {
+    Look { layout: layout.into(), canvas: Canvas::try_from(size).unwrap(), fps }
 }
 
 /// Without that at the very start, which may count or not.
@@ -145,7 +154,9 @@ fn who_is_muted_is_not_seen_and_the_sound_goes_on() {
     let file = stage.person("Ada", 0, 0);
     let (kind, cause) = (Kind::Video, GapCause::Muted);
     file.gaps.push(Gap { kind, from_ms: 1_500, to_ms: 3_500, cause, packets: 0 });
-    let (path, _) = stage.compose("out.mp4", look(Layout::Speaker, "320x180", 25)).unwrap();
+    // As it was wished for when it was recorded.
+    stage.session.layout = Some(Layout::Speaker);
+    let (path, _) = stage.compose("out.mp4", look(None, "320x180", 25)).unwrap();
     assert_at(&ffmpeg::flashes_in(&path, "crop=40:20:20:20"), &[1_000.0, 4_000.0], "flashes");
     assert_at(&beeps(&path), &[1_000.0, 2_000.0, 3_000.0, 4_000.0], "beeps");
 }
