@@ -13,12 +13,17 @@ use crate::rtp::codec::{FrameInfo, vp9};
 /// The superframe index counts frames with three bits.
 const MAX_FRAMES: usize = 8;
 
+/// The frames of a picture, and where each layer's begins.
+#[derive(Debug, Default)]
+struct Frames {
+    data: Vec<u8>,
+    starts: Vec<usize>,
+}
+
 /// See [`super::Depacketizer`].
 #[derive(Debug, Default)]
 pub struct Vp9 {
-    data: Vec<u8>,
-    /// Where each layer's frame begins.
-    starts: Vec<usize>,
+    frames: Frames,
     /// The largest layer, as the scalability structure tells it.
     structure: Option<Size>,
     references: header::References,
@@ -26,32 +31,33 @@ pub struct Vp9 {
 
 impl Vp9 {
     pub(super) fn push(&mut self, payload: &[u8], info: &FrameInfo) -> Result<(), Malformed> {
-        if info.frame_start || self.starts.is_empty() {
-            if self.starts.len() == MAX_FRAMES {
+        let Frames { data, starts } = &mut self.frames;
+        if info.frame_start || starts.is_empty() {
+            if starts.len() == MAX_FRAMES {
                 return Err(Malformed("more than eight layers in a VP9 picture"));
             }
-            self.starts.push(self.data.len());
+            starts.push(data.len());
         }
         if let Some((width, height)) = vp9::structure_size(payload)? {
             self.structure = Some(Size { width: width.into(), height: height.into() });
         }
-        append(&mut self.data, payload.get(vp9::descriptor_len(payload)?..).unwrap_or_default())
+        append(data, payload.get(vp9::descriptor_len(payload)?..).unwrap_or_default())
     }
 
     pub(super) fn finish(&mut self) -> Result<Picture, Malformed> {
-        let mut data = std::mem::take(&mut self.data);
-        let mut starts = std::mem::take(&mut self.starts);
+        let mut frames = std::mem::take(&mut self.frames);
         let structure = self.structure.take();
-        if data.is_empty() {
+        if frames.data.is_empty() {
             return Err(Malformed("empty frame"));
         }
-        let key = keyframe_size(&data)?;
+        let key = keyframe_size(&frames.data)?;
         // Of several layers the first one's header tells the smallest.
         let size = key.map(|own| structure.filter(|s| s.width >= own.width && s.height >= own.height).unwrap_or(own));
         // A header that cannot be read is left as it is.
-        if let Ok(Some(hidden)) = self.hide_lower(&data, &starts) {
-            (data, starts) = hidden;
+        if let Ok(Some(hidden)) = self.hide_lower(&frames) {
+            frames = hidden;
         }
+        let Frames { mut data, starts } = frames;
         if starts.len() > 1 {
             append_index(&mut data, &starts);
         }
@@ -62,10 +68,10 @@ impl Vp9 {
         *self = Self::default();
     }
 
-    /// Follows what the frames of a picture leave for those after them. If there are several: them with all but the last hidden, and where each
-    /// begins then.
-    fn hide_lower(&mut self, data: &[u8], starts: &[usize]) -> Result<Option<(Vec<u8>, Vec<usize>)>, Malformed> {
-        let mut hidden = (Vec::new(), Vec::new());
+    /// Follows what the frames of a picture leave for those after them. If there are several: them with all but the last hidden.
+    fn hide_lower(&mut self, frames: &Frames) -> Result<Option<Frames>, Malformed> {
+        let Frames { data, starts } = frames;
+        let mut hidden = Frames::default();
         for (n, &start) in starts.iter().enumerate() {
             let next = starts.get(n + 1).copied();
             let frame = &data[start..next.unwrap_or(data.len())];
@@ -74,10 +80,10 @@ impl Vp9 {
             if starts.len() == 1 {
                 return Ok(None);
             }
-            hidden.1.push(hidden.0.len());
+            hidden.starts.push(hidden.data.len());
             match header.filter(|_| next.is_some()) {
-                Some(header) => header.hide(frame, &mut hidden.0),
-                None => hidden.0.extend_from_slice(frame),
+                Some(header) => header.hide(frame, &mut hidden.data),
+                None => hidden.data.extend_from_slice(frame),
             }
         }
         Ok(Some(hidden))

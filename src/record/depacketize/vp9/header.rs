@@ -91,8 +91,8 @@ impl Header {
     /// The same frame, decoded but not shown. The header of one that is no keyframe then says whether it is intra-only, which makes it one bit longer.
     pub fn hide(&self, frame: &[u8], out: &mut Vec<u8>) {
         let inserted = self.shown && !self.keyframe;
-        let mut header = BitsMut::new(out);
         let mut bits = Bits::new(frame);
+        let mut header = BitsMut::new(out);
         for at in 0..self.len {
             let bit = bits.flag().unwrap_or_default();
             header.push(bit && at != self.show_at);
@@ -101,7 +101,6 @@ impl Header {
                 header.push(false);
             }
         }
-        drop(header);
         out.extend_from_slice(frame.get(self.len.div_ceil(8)..).unwrap_or_default());
     }
 }
@@ -214,6 +213,7 @@ fn tiles(bits: &mut Bits<'_>, size: Size) -> Result<(), Malformed> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unusual_byte_groupings, reason = "bits are grouped by the fields that they make up")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -225,7 +225,6 @@ mod tests {
         for &(value, n) in parts {
             (0..n).rev().for_each(|at| bits.push(value >> at & 1 == 1));
         }
-        drop(bits);
         [&out, body].concat()
     }
 
