@@ -12,8 +12,6 @@ pub struct PeerClock {
     anchor: Option<(Instant, u64)>,
     /// A report came. Before that, the fastest capture time serves, which is later by what the encoder takes.
     is_reported: bool,
-    /// How often it began anew.
-    epoch: u32,
 }
 
 /// How fast two clocks may drift apart: the anchor is loosened by this much, so that it follows. Crystals are good for 100 ppm, but a
@@ -31,7 +29,6 @@ impl PeerClock {
     pub fn handle_report(&mut self, now: Instant, ntp: u64) {
         if !std::mem::replace(&mut self.is_reported, true) {
             self.anchor = None;
-            self.epoch = self.epoch.wrapping_add(1);
         }
         self.follow(now, ntp);
     }
@@ -54,7 +51,6 @@ impl PeerClock {
         // Arrived sooner than predicted: less delay than the anchor had, so it is the better anchor. Later by more than any
         // drift explains and by more than queueing does (a clock that was set): start anew.
         let jumped = predicted.is_none_or(|p| now.saturating_duration_since(p) > Duration::from_secs(2));
-        self.epoch = self.epoch.wrapping_add(u32::from(jumped));
         if jumped || predicted.is_some_and(|p| now <= p + slack) {
             self.anchor = Some((now, ntp));
         }
@@ -85,20 +81,16 @@ pub struct StreamClock {
     report: Option<(u64, u32)>,
     /// `(arrival, RTP timestamp)` of the packet with the least delay of late.
     fastest: Option<(Instant, u32)>,
-    /// Whether what the report says of the fastest packet can be true, in this epoch of the peer's clock. `None`: it has to be looked at, because
-    /// either has changed.
-    is_plausible: Option<(u32, bool)>,
 }
 
 impl StreamClock {
     /// `rate` in ticks a second.
     pub fn new(rate: u32) -> Self {
-        Self { rate, report: None, fastest: None, is_plausible: None }
+        Self { rate, report: None, fastest: None }
     }
 
     pub fn handle_report(&mut self, ntp: u64, timestamp: u32) {
         self.report = Some((ntp, timestamp));
-        self.is_plausible = None;
     }
 
     /// A packet with this timestamp says that it was captured at this NTP time of the publisher's.
@@ -107,7 +99,7 @@ impl StreamClock {
             ntp_ticks_between(known, ntp).saturating_sub(self.nanos(reported, timestamp)).unsigned_abs()
         });
         if off.is_none_or(|off| u128::from(off) <= MAX_DISAGREEMENT.as_nanos()) {
-            self.handle_report(ntp, timestamp);
+            self.report = Some((ntp, timestamp));
         }
     }
 
@@ -123,34 +115,19 @@ impl StreamClock {
         };
         if better {
             self.fastest = Some((now, timestamp));
-            self.is_plausible = None;
         }
     }
 
     /// When the sample of this timestamp was captured (plus the shortest way to us), on our clock. `None` before the first packet.
-    pub fn captured_at(&mut self, peer: &PeerClock, timestamp: u32) -> Option<Instant> {
-        let reported = self.reported_at(peer, timestamp);
-        if reported.is_some() && self.is_plausible.is_none_or(|(epoch, _)| epoch != peer.epoch) {
-            self.is_plausible = Some((peer.epoch, self.judge(peer)));
-        }
-        reported.filter(|_| self.is_plausible.is_some_and(|(_, is)| is)).or_else(|| self.arrived_at(timestamp))
-    }
-
-    fn reported_at(&self, peer: &PeerClock, timestamp: u32) -> Option<Instant> {
-        let (ntp, reported) = self.report?;
-        shift(peer.instant(ntp)?, self.nanos(reported, timestamp))
-    }
-
-    fn arrived_at(&self, timestamp: u32) -> Option<Instant> {
-        let (at, first) = self.fastest?;
-        shift(at, self.nanos(first, timestamp))
-    }
-
-    /// Whether the fastest packet was on its way for no longer, by the report, than one can be.
-    fn judge(&self, peer: &PeerClock) -> bool {
-        let Some((at, timestamp)) = self.fastest else { return true };
-        let Some(reported) = self.reported_at(peer, timestamp) else { return false };
-        reported.max(at) - reported.min(at) <= IMPLAUSIBLE
+    pub fn captured_at(&self, peer: &PeerClock, timestamp: u32) -> Option<Instant> {
+        let by_report = self.report.and_then(|(ntp, reported)| {
+            let at = peer.instant(ntp)?;
+            shift(at, self.nanos(reported, timestamp))
+        });
+        let by_arrival = self.fastest.and_then(|(at, first)| shift(at, self.nanos(first, timestamp)));
+        let (Some(reported), Some(arrived)) = (by_report, by_arrival) else { return by_report.or(by_arrival) };
+        let off = reported.max(arrived) - reported.min(arrived);
+        Some(if off > IMPLAUSIBLE { arrived } else { reported })
     }
 
     fn nanos(&self, from: u32, to: u32) -> i64 {
@@ -237,16 +214,16 @@ mod tests {
             peer.handle_capture(t0 + ms(late), ntp(1000.0));
             clock.handle_capture(ntp(1000.0), 7_000);
         }
-        let at = |clock: &mut StreamClock, peer: &PeerClock| clock.captured_at(peer, 7_000).unwrap();
-        assert!(close(at(&mut audio, &peer), t0 + ms(25)) && close(at(&mut video, &peer), t0 + ms(25)));
+        let at = |clock: &StreamClock, peer: &PeerClock| clock.captured_at(peer, 7_000).unwrap();
+        assert!(close(at(&audio, &peer), t0 + ms(25)) && close(at(&video, &peer), t0 + ms(25)));
         // A report knows better, and both go along.
         peer.handle_report(t0 + ms(1_010), ntp(1001.0));
         peer.handle_capture(t0 + ms(1_002), ntp(1001.0));
-        assert!(close(at(&mut audio, &peer), t0 + ms(10)) && close(at(&mut video, &peer), t0 + ms(10)));
+        assert!(close(at(&audio, &peer), t0 + ms(10)) && close(at(&video, &peer), t0 + ms(10)));
         // What is told on another clock than the reports' is not followed.
         audio.handle_report(ntp(1001.0), 7_000 + 48_000);
         audio.handle_capture(ntp(5.0), 7_000 + 96_000);
-        assert!(close(at(&mut audio, &peer), t0 + ms(10)));
+        assert!(close(at(&audio, &peer), t0 + ms(10)));
     }
 
     /// What reports say over two hours of clocks that drift, on a path whose delay wanders: smooth, and never far off.
