@@ -134,7 +134,7 @@ fn survey(file: &mut impl Cut, front: &Front) -> io::Result<Option<Found>> {
     while let Some(cluster) = read::cluster(file, found.end)? {
         let mut kept = cluster.blocks_at();
         for (block, end) in cluster.blocks() {
-            if !front.tracks.iter().any(|t| index(t) == Some(block.track)) || block.track.0 >= found.tracks.len() {
+            if !front.tracks.iter().any(|t| index(t) == Some(block.track)) {
                 break;
             }
             found.note(front, &block);

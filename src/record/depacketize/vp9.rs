@@ -6,7 +6,6 @@
 mod header;
 
 use super::{Picture, Size, append};
-use crate::record::bits::Bits;
 use crate::rtp::Malformed;
 use crate::rtp::codec::{FrameInfo, vp9};
 
@@ -50,7 +49,7 @@ impl Vp9 {
         if frames.data.is_empty() {
             return Err(Malformed("empty frame"));
         }
-        let key = keyframe_size(&frames.data)?;
+        let key = header::keyframe_size(&frames.data)?;
         // Of several layers the first one's header tells the smallest.
         let size = key.map(|own| structure.filter(|s| s.width >= own.width && s.height >= own.height).unwrap_or(own));
         // A header that cannot be read is left as it is.
@@ -100,37 +99,6 @@ fn append_index(data: &mut Vec<u8>, starts: &[usize]) {
     data.push(marker);
     sizes.iter().for_each(|size| data.extend_from_slice(&(*size as u32).to_le_bytes()[..width]));
     data.push(marker);
-}
-
-/// The uncompressed header as far as a keyframe's size (section 6.2). `None`: no keyframe.
-fn keyframe_size(frame: &[u8]) -> Result<Option<Size>, Malformed> {
-    let mut bits = Bits::new(frame);
-    if bits.u(2)? != 2 {
-        return Err(Malformed("no VP9 frame marker"));
-    }
-    let profile = u32::from(bits.flag()?) + 2 * u32::from(bits.flag()?);
-    if profile == 3 {
-        bits.skip(1)?;
-    }
-    let (show_existing, inter) = (bits.flag()?, bits.flag()?);
-    if show_existing || inter {
-        return Ok(None);
-    }
-    bits.skip(2)?; // show_frame, error_resilient_mode
-    if bits.u(24)? != 0x49_83_42 {
-        return Err(Malformed("no sync code in a VP9 keyframe"));
-    }
-    if profile >= 2 {
-        bits.skip(1)?;
-    }
-    let odd_profile = profile == 1 || profile == 3;
-    const RGB: u32 = 7;
-    if bits.u(3)? != RGB {
-        bits.skip(if odd_profile { 4 } else { 1 })?; // color_range; subsampling and a reserved bit
-    } else if odd_profile {
-        bits.skip(1)?;
-    }
-    Ok(Some(Size { width: bits.u(16)? + 1, height: bits.u(16)? + 1 }))
 }
 
 #[cfg(test)]

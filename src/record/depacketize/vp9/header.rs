@@ -34,9 +34,18 @@ impl References {
     }
 }
 
-/// Reads a frame's header. `None`: it shows a frame that was decoded before, and has nothing more to say.
-pub fn read(frame: &[u8], known: &References) -> Result<Option<Header>, Malformed> {
+/// The header as far as a keyframe's size. `None`: no keyframe.
+pub fn keyframe_size(frame: &[u8]) -> Result<Option<Size>, Malformed> {
     let mut bits = Bits::new(frame);
+    let Some((profile, true)) = front(&mut bits)? else { return Ok(None) };
+    bits.skip(2)?; // show_frame, error_resilient_mode
+    sync_code(&mut bits)?;
+    color_config(&mut bits, profile)?;
+    size(&mut bits).map(Some)
+}
+
+/// The profile, and whether it is a keyframe. `None`: it shows a frame that was decoded before.
+fn front(bits: &mut Bits<'_>) -> Result<Option<(u32, bool)>, Malformed> {
     if bits.u(2)? != 2 {
         return Err(Malformed("no VP9 frame marker"));
     }
@@ -44,10 +53,22 @@ pub fn read(frame: &[u8], known: &References) -> Result<Option<Header>, Malforme
     if profile == 3 {
         bits.skip(1)?;
     }
-    if bits.flag()? {
-        return Ok(None);
-    }
-    let keyframe = !bits.flag()?;
+    let shows_another = bits.flag()?;
+    Ok(if shows_another { None } else { Some((profile, !bits.flag()?)) })
+}
+
+fn sync_code(bits: &mut Bits<'_>) -> Result<(), Malformed> {
+    if bits.u(24)? == SYNC_CODE { Ok(()) } else { Err(Malformed("no sync code in a VP9 keyframe")) }
+}
+
+fn size(bits: &mut Bits<'_>) -> Result<Size, Malformed> {
+    Ok(Size { width: bits.u(16)? + 1, height: bits.u(16)? + 1 })
+}
+
+/// Reads a frame's header. `None`: it shows a frame that was decoded before, and has nothing more to say.
+pub fn read(frame: &[u8], known: &References) -> Result<Option<Header>, Malformed> {
+    let mut bits = Bits::new(frame);
+    let Some((profile, keyframe)) = front(&mut bits)? else { return Ok(None) };
     let show_at = bits.at();
     let (shown, resilient) = (bits.flag()?, bits.flag()?);
     let intra_only = !keyframe && !shown && bits.flag()?;
@@ -56,9 +77,7 @@ pub fn read(frame: &[u8], known: &References) -> Result<Option<Header>, Malforme
     }
     let (mut refresh, size);
     if keyframe || intra_only {
-        if bits.u(24)? != SYNC_CODE {
-            return Err(Malformed("no sync code in a VP9 keyframe"));
-        }
+        sync_code(&mut bits)?;
         if keyframe || profile > 0 {
             color_config(&mut bits, profile)?;
         }
@@ -121,7 +140,7 @@ fn color_config(bits: &mut Bits<'_>, profile: u32) -> Result<(), Malformed> {
 }
 
 fn frame_size(bits: &mut Bits<'_>) -> Result<Size, Malformed> {
-    let size = Size { width: bits.u(16)? + 1, height: bits.u(16)? + 1 };
+    let size = size(bits)?;
     render_size(bits)?;
     Ok(size)
 }
